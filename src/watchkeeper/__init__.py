@@ -1,0 +1,1 @@
+"""watchkeeper keeps machine-learning models in production good over time."""

@@ -1,0 +1,73 @@
+"""Drift: how far the current distribution is from the baseline's, as an effect size with an interval."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from watchkeeper.metrics import metric
+from watchkeeper.metrics.quality import BOTH, NUMERIC
+from watchkeeper.profiles import Subject
+from watchkeeper.schema import Kind
+from watchkeeper.stats import distances
+from watchkeeper.stats.estimates import Estimate
+from watchkeeper.stats.grid import Floats
+
+
+@metric("population stability index", cause="drift", kinds=BOTH, needs_baseline=True)
+def psi(subject: Subject, alpha: float) -> Estimate:
+    """PSI over baseline deciles or categories; below 0.1 is usually called stable, above 0.25 a large shift."""
+    pair = _pair(subject)
+    if pair is None:
+        return Estimate.absent(subject.n, subject.n_baseline)
+    current, baseline, ordered, *_ = pair
+    return distances.psi_estimate(current, baseline, ordered, alpha)
+
+
+@metric("Jensen-Shannon distance", cause="drift", kinds=BOTH, needs_baseline=True)
+def jensen_shannon(subject: Subject, alpha: float) -> Estimate:
+    """Jensen-Shannon distance over the same cells as PSI, 0 to 1."""
+    pair = _pair(subject)
+    if pair is None:
+        return Estimate.absent(subject.n, subject.n_baseline)
+    current, baseline, ordered, *_ = pair
+    return distances.jensen_shannon_estimate(current, baseline, ordered, alpha)
+
+
+@metric("Kolmogorov-Smirnov distance", cause="drift", kinds=NUMERIC, needs_baseline=True)
+def ks(subject: Subject, alpha: float) -> Estimate:
+    """The largest distance between the two distribution functions, 0 to 1."""
+    pair = _pair(subject)
+    if pair is None:
+        return Estimate.absent(subject.n, subject.n_baseline)
+    current, baseline, *_ = pair
+    return distances.ks_estimate(current, baseline, alpha)
+
+
+@metric("Wasserstein distance", cause="drift", kinds=NUMERIC, needs_baseline=True, unit="standard deviations")
+def wasserstein(subject: Subject, alpha: float) -> Estimate:
+    """The mean distance that values moved, in standard deviations of the baseline."""
+    pair = _pair(subject)
+    if pair is None:
+        return Estimate.absent(subject.n, subject.n_baseline)
+    current, baseline, _, lower, upper = pair
+    return distances.wasserstein_estimate(current, baseline, lower, upper, alpha)
+
+
+def _pair(subject: Subject) -> tuple[Floats, Floats, bool, Floats, Floats] | None:
+    """Both sides' present values as counts over the same cells, ascending; None unless each side has some."""
+    current, baseline = subject.current, subject.baseline
+    if current is None or baseline is None:
+        return None
+    if current.kind is Kind.CATEGORICAL:
+        values = sorted({*current.values, *baseline.values})
+        one, two = current.by_value, baseline.by_value
+        first = np.array([one.get(v, 0) for v in values], dtype=float)
+        second = np.array([two.get(v, 0) for v in values], dtype=float)
+        lower = upper = np.zeros(len(values))
+    else:
+        assert subject.grid is not None
+        bins, first, second = distances.aligned(*current.regular, *baseline.regular)
+        lower, upper = subject.grid.edges(bins)
+    if not first.sum() or not second.sum():
+        return None
+    return first, second, current.kind is Kind.NUMERIC, lower, upper

@@ -1,0 +1,74 @@
+"""Data quality: is the column still what it was agreed to be?"""
+
+from __future__ import annotations
+
+from watchkeeper.metrics import metric
+from watchkeeper.profiles import NAN, NEGATIVE_INFINITY, NULL, POSITIVE_INFINITY, Subject
+from watchkeeper.schema import Kind
+from watchkeeper.stats.estimates import Estimate, proportion, rate
+
+BOTH = (Kind.NUMERIC, Kind.CATEGORICAL)
+NUMERIC = (Kind.NUMERIC,)
+
+
+@metric("share of missing values", cause="quality", kinds=BOTH, unit="share")
+def null_rate(subject: Subject, alpha: float) -> Estimate:
+    """Share of rows whose value is null or not a number."""
+    if subject.current is None:
+        return Estimate.absent(0)
+    missing = subject.current.nulls + subject.current.special(NULL, NAN)
+    return proportion(missing, subject.n, alpha)
+
+
+@metric("share of values outside the reference range", cause="quality", kinds=NUMERIC, unit="share")
+def out_of_range(subject: Subject, alpha: float) -> Estimate:
+    """Share of the present values below the least or above the greatest reference value, infinities included."""
+    if subject.current is None or subject.grid is None:
+        return Estimate.absent(0)
+    bins, counts = subject.current.regular
+    inside = int(counts[(bins >= 0) & (bins <= subject.grid.top)].sum())
+    present = subject.n - subject.current.special(NULL, NAN)
+    estimate = proportion(present - inside, present, alpha)
+    return estimate.about(low=subject.current.low, high=subject.current.high)
+
+
+@metric("share of sentinel values", cause="quality", kinds=NUMERIC, unit="share")
+def sentinel_rate(subject: Subject, alpha: float) -> Estimate:
+    """Share of rows that hold a number that systems write for "unknown" (-999, 9999, ...) and that lies outside
+    the reference range. The detail names the values found."""
+    if subject.current is None or subject.grid is None:
+        return Estimate.absent(0)
+    found = subject.current.sentinels(subject.grid)
+    estimate = proportion(sum(found.values()), subject.n, alpha)
+    return estimate.about(values={f"{value:g}": count for value, count in found.items()})
+
+
+@metric("share of infinite values", cause="quality", kinds=NUMERIC, unit="share")
+def infinite_rate(subject: Subject, alpha: float) -> Estimate:
+    """Share of rows that are plus or minus infinity."""
+    if subject.current is None:
+        return Estimate.absent(0)
+    return proportion(subject.current.special(POSITIVE_INFINITY, NEGATIVE_INFINITY), subject.n, alpha)
+
+
+@metric(
+    "share of values never seen in the baseline",
+    cause="quality",
+    kinds=(Kind.CATEGORICAL,),
+    needs_baseline=True,
+    unit="share",
+)
+def new_category(subject: Subject, alpha: float) -> Estimate:
+    """Share of the present values that the baseline does not hold. The detail names the most frequent ones."""
+    if subject.current is None or subject.baseline is None:
+        return Estimate.absent(subject.n, subject.n_baseline)
+    known = set(subject.baseline.values)
+    new = {value: count for value, count in subject.current.by_value.items() if value not in known}
+    estimate = proportion(sum(new.values()), subject.n - subject.current.nulls, alpha)
+    return estimate.about(values=dict(sorted(new.items(), key=lambda item: -item[1])[:10]))
+
+
+@metric("rows a grain", cause="quality", kinds=BOTH, column="status", unit="rows a grain")
+def volume(subject: Subject, alpha: float) -> Estimate:
+    """Predictions a grain, with the interval of a Poisson count."""
+    return rate(subject.n, max(subject.grains, 1), alpha)

@@ -1,0 +1,232 @@
+"""The words of the configuration: what a model is, what is watched, what an alarm may cost.
+
+These are Pydantic models: unknown keys and wrong types are refused. Whether a metric exists and fits its
+column is judged by `monitors.plan`, which knows the metrics. `config.py` reads files into these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from watchkeeper.records import Severity
+from watchkeeper.windows import DAY, GRAINS, parse_duration, show_duration
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(lambda v: parse_duration(v) if isinstance(v, str) else v),
+    PlainSerializer(show_duration, when_used="json"),
+]
+
+
+class Kind(StrEnum):
+    """How a column is summarised."""
+
+    NUMERIC = "numeric"
+    CATEGORICAL = "categorical"
+
+
+EVENT_COLUMNS = (
+    "request_id",
+    "event_time",
+    "version",
+    "variant",
+    "entity_id",
+    "prediction",
+    "score",
+    "latency_ms",
+    "status",
+    "context",
+)
+"""What every prediction carries beside its features; a feature cannot bear one of these names."""
+
+RESERVED = frozenset({*EVENT_COLUMNS, "arrival", "label", "grain_start"})
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ColumnConfig(Strict):
+    """A feature: how it is summarised, and values that stand for "unknown" and are counted as missing."""
+
+    kind: Kind
+    missing: tuple[float | str, ...] = ()
+
+
+class MonitorConfig(Strict):
+    """One stated limit. It is looked at once a grain, for each of its columns.
+
+    `columns` is "features", or names of features, or `score`, `prediction`, `latency_ms`, `status`; a metric
+    of the whole model (volume, accuracy) takes none. `relative` says that the limit is on the difference from
+    or the ratio to the baseline instead of the value itself.
+    """
+
+    name: str = Field(min_length=1, max_length=80)
+    metric: str
+    columns: Literal["features"] | tuple[str, ...] | None = None
+    window: Duration = DAY
+    above: float | None = None
+    below: float | None = None
+    relative: Literal["difference", "ratio"] | None = None
+    severity: Severity = Severity.P2
+    min_rows: int = Field(default=50, ge=1)
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> MonitorConfig:
+        if (self.above is None) == (self.below is None):
+            raise ValueError(f'monitor "{self.name}" needs one limit: either above or below')
+        return self
+
+    @property
+    def limit(self) -> float:
+        return self.above if self.above is not None else self.below  # type: ignore[return-value]
+
+    @property
+    def direction(self) -> Literal["above", "below"]:
+        return "above" if self.above is not None else "below"
+
+
+class RetrainConfig(Strict):
+    """When and how a new candidate is made.
+
+    `trainer` is `module:function`; it runs in a process of its own. Rows of the last `train_on` are split by
+    time: the last `hold_out` of them judge the candidate against the champion. `margin` is how much worse in
+    log loss the candidate may be and still pass.
+    """
+
+    trainer: str = Field(pattern=r"^[\w.]+:\w+$")
+    causes: tuple[str, ...] = ("drift", "performance")
+    train_on: Duration = timedelta(days=60)
+    hold_out: Duration = timedelta(days=14)
+    cool_down: Duration = timedelta(days=30)
+    min_rows: int = Field(default=1000, ge=10)
+    margin: float = Field(default=0.0, ge=0)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    timeout: Duration = timedelta(hours=1)
+
+    @model_validator(mode="after")
+    def _holds_out_less_than_all(self) -> RetrainConfig:
+        if self.hold_out >= self.train_on:
+            raise ValueError("hold_out must be shorter than train_on, which it is cut from")
+        return self
+
+
+class RolloutConfig(Strict):
+    """How a candidate takes over traffic, and what stops it.
+
+    `stages` are the candidate's shares of the traffic. A stage lasts at least `hold`. The arms are compared
+    at each tick by a confidence sequence at level `alpha`, which may be looked at any number of times. The
+    candidate is rolled back once its log loss, error rate or latency is worse with confidence; the last
+    stage is left, by promotion, once the log loss is proven no worse than the champion's by more than
+    `margin`. `error_margin` is in error rate, `latency_ratio` a ratio of medians.
+    """
+
+    stages: tuple[float, ...] = (0.05, 0.25, 1.0)
+    hold: Duration = timedelta(days=2)
+    max_duration: Duration = timedelta(days=30)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    margin: float = Field(default=0.05, gt=0)
+    error_margin: float = Field(default=0.01, ge=0)
+    latency_ratio: float = Field(default=2.0, gt=1)
+    score_shift: float = Field(default=0.3, gt=0, le=1)
+    min_rows: int = Field(default=30, ge=1)
+
+    @model_validator(mode="after")
+    def _stages_grow(self) -> RolloutConfig:
+        if not self.stages or self.stages[-1] != 1.0 or any(not 0 < s <= 1 for s in self.stages):
+            raise ValueError("stages must be shares between 0 and 1 and end with 1.0, such as [0.05, 0.25, 1.0]")
+        if list(self.stages) != sorted(set(self.stages)):
+            raise ValueError("stages must grow from one to the next")
+        return self
+
+
+class ModelConfig(Strict):
+    """A model: its task, its columns, how its time is cut, and what is watched.
+
+    `grain` is the length of time that one stored summary covers. `label_delay` is how long labels take:
+    performance is judged that much later, and only where `label_coverage` of the predictions have theirs.
+    `alarm_budget` is the number of false alarms of each severity that may be expected in 30 days.
+    `fallback_score` is what is served when the model fails.
+    """
+
+    task: Literal["binary"] = "binary"
+    grain: Literal["1h", "1d"] = "1d"
+    columns: dict[str, ColumnConfig] = Field(min_length=1)
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    label_delay: Duration = DAY
+    label_coverage: float = Field(default=0.8, gt=0, le=1)
+    alarm_budget: dict[Severity, float] = {Severity.P0: 0.1, Severity.P1: 0.5, Severity.P2: 2.0}
+    monitors: tuple[MonitorConfig, ...] | None = None
+    resolve_after: Duration = timedelta(days=3)
+    retrain: RetrainConfig | None = None
+    rollout: RolloutConfig = RolloutConfig()
+    fallback_score: float | None = Field(default=None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _names_and_times_fit(self) -> ModelConfig:
+        for name in self.columns:
+            if name in RESERVED:
+                raise ValueError(f'a feature cannot be called "{name}": that name has a meaning of its own; rename it')
+        for severity in Severity:
+            if self.alarm_budget.get(severity, 0) <= 0:
+                raise ValueError(f"alarm_budget needs a number above 0 for {severity}")
+        for monitor in self.monitors or ():
+            if monitor.window % self.grain_length:
+                raise ValueError(
+                    f'the window of monitor "{monitor.name}" must be a multiple of the grain {self.grain},'
+                    f" found {show_duration(monitor.window)}"
+                )
+        if self.label_delay % self.grain_length:
+            raise ValueError(f"label_delay must be a multiple of the grain {self.grain}")
+        names = [m.name for m in self.monitors or ()]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f'two monitors are called "{name}"; names must differ')
+        return self
+
+    @property
+    def grain_length(self) -> timedelta:
+        return GRAINS[self.grain]
+
+
+class ChannelConfig(BaseModel):
+    """Where notices go. Every channel has a `type` and the lowest `severity` it takes; the channel itself
+    defines and checks the rest."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str
+    severity: Severity = Severity.P2
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Config(Strict):
+    """A whole configuration: `watchkeeper.yaml`."""
+
+    models: dict[str, ModelConfig]
+    channels: dict[str, ChannelConfig] = {}
+
+    @model_validator(mode="after")
+    def _model_names_are_plain(self) -> Config:
+        for name in self.models:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,62}", name):
+                raise ValueError(
+                    f'"{name}" cannot name a model: use a letter, then up to 62 letters, digits, "-" or "_"'
+                )
+        return self
+
+    @property
+    def version(self) -> str:
+        """The configuration's name: `config-` and the first 12 hex digits of its content's SHA-256."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return f"config-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
