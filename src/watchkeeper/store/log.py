@@ -1,0 +1,313 @@
+"""The event log: one typed, wide table of predictions and one of outcomes per model, in DuckDB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import ibis
+import pyarrow as pa
+
+from watchkeeper.errors import DataError, StateError
+from watchkeeper.schema import Kind, ModelConfig
+from watchkeeper.store.sources import Part, Plan, collect, summary
+from watchkeeper.windows import GRAINS, Window
+
+_ARROW = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "INTEGER": pa.int32(), "TIMESTAMP": pa.timestamp("us")}
+_EVENT = {
+    "request_id": "VARCHAR",
+    "event_time": "TIMESTAMP",
+    "version": "VARCHAR",
+    "variant": "VARCHAR",
+    "entity_id": "VARCHAR",
+    "prediction": "INTEGER",
+    "score": "DOUBLE",
+    "latency_ms": "DOUBLE",
+    "status": "VARCHAR",
+    "context": "VARCHAR",
+}
+_OUTCOME = {"request_id": "VARCHAR", "label": "INTEGER", "known_at": "TIMESTAMP"}
+_BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of appended rows. `set_aside` counts values, the others rows."""
+
+    stored: int
+    duplicates: int
+    set_aside: int
+
+
+class Log:
+    """The predictions and outcomes of every model.
+
+    A row is kept once per request id, however often it is sent. Of a request's outcomes the latest (by `known_at`)
+    counts; earlier ones are kept. `arrival` numbers the batches in the order they came, so that what came since
+    some arrival can be found whatever its event time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = duckdb.connect(str(path))
+        except (duckdb.IOException, OSError) as problem:
+            raise StateError(
+                f"the event log {path} cannot be opened: {str(problem).splitlines()[0]}. Only one process may hold it;"
+                " stop the other one or write through its server"
+            ) from problem
+        self._features: dict[str, dict[str, str]] = {}
+        self._compiled: dict[tuple[Plan, ...], str] = {}
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def open_model(self, model: str, config: ModelConfig) -> None:
+        """Create the model's tables, or add the columns that its configuration has gained."""
+        features = {
+            name: "DOUBLE" if column.kind is Kind.NUMERIC else "VARCHAR" for name, column in config.columns.items()
+        }
+        events = ", ".join(f"{_quoted(name)} {kind}" for name, kind in {**_EVENT, **features}.items())
+        run = self._connection.execute
+        run("BEGIN")
+        run(f"CREATE TABLE IF NOT EXISTS {_predictions(model)} ({events}, arrival BIGINT, PRIMARY KEY (request_id))")
+        run(
+            f"CREATE TABLE IF NOT EXISTS {_outcomes(model)} (request_id VARCHAR, label INTEGER, known_at TIMESTAMP,"
+            ' arrival BIGINT, PRIMARY KEY (request_id, known_at))'
+        )
+        run(
+            f"CREATE TABLE IF NOT EXISTS {_aside(model)} (request_id VARCHAR, name VARCHAR, value VARCHAR,"
+            " arrival BIGINT, PRIMARY KEY (request_id, name))"
+        )
+        there = {row[0] for row in run(f"DESCRIBE {_predictions(model)}").fetchall()}
+        for name, kind in features.items():
+            if name not in there:
+                run(f"ALTER TABLE {_predictions(model)} ADD COLUMN {_quoted(name)} {kind}")
+        run("COMMIT")
+        self._features[model] = features
+
+    def append(self, model: str, rows: pa.Table) -> Appended:
+        """Store predictions.
+
+        Args:
+            rows: columns named as in `schema.EVENT_COLUMNS` and the model's features; `request_id` and
+                `event_time` (UTC) must be there and complete, the rest may be missing. Values that do not fit
+                their column's type, and columns that the model does not have, are set aside and counted.
+        """
+        known = {**_EVENT, **self._features[model]}
+        for name in ("request_id", "event_time"):
+            if name not in rows.column_names or rows.column(name).null_count:
+                raise DataError(f'every prediction needs a {name}; found none in some rows for model "{model}"')
+        aside: list[tuple[int, str, str]] = []
+        columns = {name: _fit(rows, name, kind, aside) for name, kind in known.items()}
+        for name in rows.column_names:
+            if name not in known:
+                found = rows.column(name).to_pylist()
+                aside.extend((i, name, str(value)) for i, value in enumerate(found) if value is not None)
+        return self._insert(model, _predictions(model), pa.table(columns), aside)
+
+    def append_outcomes(self, model: str, rows: pa.Table) -> Appended:
+        """Store outcomes: `request_id`, `label` (0 or 1), `known_at` (UTC, when the outcome became known)."""
+        for name in _OUTCOME:
+            if name not in rows.column_names:
+                raise DataError(f'an outcome needs request_id, label and known_at; "{name}" is missing')
+        aside: list[tuple[int, str, str]] = []
+        columns = {name: _fit(rows, name, kind, aside) for name, kind in _OUTCOME.items()}
+        return self._insert(model, _outcomes(model), pa.table(columns), aside)
+
+    def _insert(self, model: str, table: str, rows: pa.Table, aside: list[tuple[int, str, str]]) -> Appended:
+        run = self._connection.execute
+        self._connection.register("incoming", rows)
+        run("BEGIN")
+        try:
+            arrival = self.arrival(model) + 1
+            names = ", ".join(_quoted(name) for name in rows.column_names)
+            done = run(
+                f"INSERT INTO {table} ({names}, arrival) SELECT {names}, {arrival} FROM incoming ON CONFLICT DO NOTHING"
+            )
+            stored = done.fetchall()[0][0]
+            if aside:
+                ids = rows.column("request_id").to_pylist()
+                run(
+                    f"INSERT INTO {_aside(model)} SELECT unnest(?), unnest(?), unnest(?), {arrival}"
+                    " ON CONFLICT DO NOTHING",
+                    [[ids[i] for i, *_ in aside], [a[1] for a in aside], [a[2] for a in aside]],
+                )
+            run("COMMIT")
+        except duckdb.Error:
+            run("ROLLBACK")
+            raise
+        finally:
+            self._connection.unregister("incoming")
+        return Appended(stored, rows.num_rows - stored, len(aside))
+
+    def arrival(self, model: str) -> int:
+        """The number of the latest batch, 0 before the first."""
+        query = " UNION ALL ".join(f"SELECT max(arrival) AS a FROM {t(model)}" for t in (_predictions, _outcomes))
+        found = self._connection.execute(f"SELECT max(a) FROM ({query})").fetchall()[0][0]
+        return int(found or 0)
+
+    def touched(self, model: str, after: int, grain: str) -> list[datetime]:
+        """The starts of the grains that received predictions, or outcomes of theirs, since arrival `after`."""
+        unit = _UNITS[grain]
+        found = self._connection.execute(
+            f"SELECT DISTINCT date_trunc('{unit}', event_time) FROM {_predictions(model)} WHERE arrival > $after UNION"
+            f" SELECT date_trunc('{unit}', p.event_time) FROM {_predictions(model)} p"
+            f" JOIN {_outcomes(model)} o USING (request_id) WHERE o.arrival > $after ORDER BY 1",
+            {"after": after},
+        ).fetchall()
+        return [row[0].replace(tzinfo=UTC) for row in found]
+
+    def profiles(self, model: str, plans: Sequence[Plan], starts: Sequence[datetime], grain: str) -> list[Part]:
+        """Summarise the grains that start at `starts`, each version apart."""
+        if not starts:
+            return []
+        spans = " OR ".join(
+            f"(event_time >= {_moment(s)} AND event_time < {_moment(s + GRAINS[grain])})" for s in starts
+        )
+        self._connection.execute(
+            f"CREATE OR REPLACE TEMP VIEW {_BATCH} AS WITH chosen AS"
+            f" (SELECT * FROM {_predictions(model)} WHERE {spans}), known AS ({_latest(model, 'chosen')})"
+            f" SELECT chosen.*, date_trunc('{_UNITS[grain]}', event_time) AS grain_start, known.label"
+            " FROM chosen LEFT JOIN known USING (request_id)"
+        )
+        compiled = self._compile(tuple(plans))
+        return collect(self._connection.sql(compiled).to_arrow_table(), plans)
+
+    def _compile(self, plans: tuple[Plan, ...]) -> str:
+        if plans not in self._compiled:
+            kinds = {plan.name: "float64" if plan.kind is Kind.NUMERIC else "string" for plan in plans}
+            shape = {**kinds, "version": "string", "grain_start": "timestamp", "label": "int32"}
+            self._compiled[plans] = ibis.to_sql(summary(ibis.table(shape, name=_BATCH), plans), dialect="duckdb")
+        return self._compiled[plans]
+
+    def labelled(self, model: str, window: Window, without: Iterable[Window] = ()) -> pa.Table:
+        """The labelled predictions of a window, oldest first: `request_id, event_time, version, score, label` and
+        the features; rows in the windows `without` are left out."""
+        features = ", ".join(_quoted(name) for name in self._features[model])
+        skip = " ".join(f"AND NOT {_within(w)}" for w in without)
+        return self._connection.sql(
+            f"WITH chosen AS (SELECT * FROM {_predictions(model)} WHERE {_within(window)} {skip}),"
+            f" known AS ({_latest(model, 'chosen')})"
+            f" SELECT request_id, event_time, version, score, known.label, {features}"
+            " FROM chosen JOIN known USING (request_id) WHERE known.label IS NOT NULL ORDER BY event_time, request_id"
+        ).to_arrow_table()
+
+    def samples(
+        self, model: str, window: Window, order: str, column: str | None = None, limit: int = 5
+    ) -> list[dict[str, Any]]:
+        """A few predictions of a window that show what is wrong.
+
+        Args:
+            order: "extreme" (furthest from the column's median), "missing" (no value), "slowest", "failed",
+                "loss" (labelled, furthest from their label).
+            column: the feature to show, for the first two.
+        """
+        shown = [_quoted(column)] if column in self._features[model] else []
+        value = shown[0] if shown else "score"
+        rank = {
+            "extreme": f"abs({value} - (SELECT median({value}) FROM chosen)) DESC",
+            "missing": f"({value} IS NULL) DESC",
+            "slowest": "latency_ms DESC",
+            "failed": "(status <> 'ok') DESC",
+            "loss": "abs(score - known.label) DESC",
+        }[order]
+        fields = ", ".join(
+            ["request_id", "event_time", "version", "entity_id", "score", "latency_ms", "status", *shown]
+        )
+        found = self._connection.execute(
+            f"WITH chosen AS (SELECT * FROM {_predictions(model)} WHERE {_within(window)}),"
+            f" known AS ({_latest(model, 'chosen')})"
+            f" SELECT {fields}, known.label FROM chosen LEFT JOIN known USING (request_id)"
+            f" ORDER BY {rank} NULLS LAST, request_id LIMIT {limit}"
+        )
+        names = [c[0] for c in found.description or ()]
+        return [
+            {
+                name: value.isoformat() + "Z" if isinstance(value, datetime) else value
+                for name, value in zip(names, row, strict=True)
+            }
+            for row in found.fetchall()
+        ]
+
+    def totals(self, model: str) -> dict[str, int]:
+        """Rows of predictions, labelled predictions, orphan outcomes and values set aside."""
+        p, o = _predictions(model), _outcomes(model)
+        row = self._connection.execute(
+            f"SELECT (SELECT count(*) FROM {p}), (SELECT count(*) FROM {p} SEMI JOIN {o} USING (request_id)),"
+            f" (SELECT count(DISTINCT request_id) FROM {o} ANTI JOIN {p} USING (request_id)),"
+            f" (SELECT count(*) FROM {_aside(model)})"
+        ).fetchall()[0]
+        return dict(zip(("predictions", "labelled", "orphans", "set_aside"), map(int, row), strict=True))
+
+
+_UNITS = {"1h": "hour", "1d": "day"}
+
+
+def _fit(rows: pa.Table, name: str, kind: str, aside: list[tuple[int, str, str]]) -> pa.Array | pa.ChunkedArray:
+    """A column in its declared type; what does not fit becomes null and is noted in `aside`."""
+    wanted = _ARROW[kind]
+    if name not in rows.column_names:
+        return pa.nulls(rows.num_rows, wanted)
+    column = rows.column(name)
+    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+        column = column.cast(pa.timestamp("us", tz="UTC")).cast(pa.timestamp("us"))
+    if column.type == wanted:
+        return column
+    if pa.types.is_boolean(column.type) and kind == "DOUBLE":
+        column = column.cast(pa.int8())
+    try:
+        return column.cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return pa.array([_value(v, i, name, kind, aside) for i, v in enumerate(column.to_pylist())], wanted)
+
+
+def _value(value: Any, row: int, name: str, kind: str, aside: list[tuple[int, str, str]]) -> Any:
+    try:
+        if value is None or kind == "VARCHAR":
+            return None if value is None else str(value)
+        if kind == "TIMESTAMP":
+            moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+            return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+        number = float(value)
+        if kind == "INTEGER" and number != int(number):
+            raise ValueError(value)
+        return int(number) if kind == "INTEGER" else number
+    except (ValueError, TypeError, OverflowError):
+        aside.append((row, name, str(value)))
+        return None
+
+
+def _latest(model: str, chosen: str) -> str:
+    return (
+        f"SELECT request_id, arg_max(label, known_at) AS label FROM {_outcomes(model)}"
+        f" WHERE request_id IN (SELECT request_id FROM {chosen}) GROUP BY request_id"
+    )
+
+
+def _within(window: Window) -> str:
+    return f"(event_time >= {_moment(window.start)} AND event_time < {_moment(window.end)})"
+
+
+def _moment(at: datetime) -> str:
+    return f"TIMESTAMP '{at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}'"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _predictions(model: str) -> str:
+    return _quoted(f"predictions_{model}")
+
+
+def _outcomes(model: str) -> str:
+    return _quoted(f"outcomes_{model}")
+
+
+def _aside(model: str) -> str:
+    return _quoted(f"set_aside_{model}")

@@ -1,0 +1,288 @@
+"""Tables in, counts out: reading any source, and the one summarising expression, written in Ibis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import ibis
+import ibis.expr.types as ir
+import narwhals.stable.v2 as nw
+import numpy as np
+import pyarrow as pa
+
+from watchkeeper.errors import DataError
+from watchkeeper.profiles import (
+    NAN,
+    NEGATIVE_INFINITY,
+    NULL,
+    POSITIVE_INFINITY,
+    SENTINEL,
+    Profile,
+    categorical,
+    numeric,
+)
+from watchkeeper.records import ALL
+from watchkeeper.schema import Kind
+from watchkeeper.stats.grid import MAX_RATIO, TAIL_STEPS, Grid
+
+SAMPLE = 200_000
+"""Rows that a grid is fitted to, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one column is summarised. `by_label` splits its counts by the outcome as well."""
+
+    name: str
+    kind: Kind
+    grid: Grid | None
+    missing: tuple[float | str, ...] = ()
+    by_label: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The profile of one column of one version in one grain under one label (`ALL` or an outcome)."""
+
+    column: str
+    version: str
+    label: str
+    start: datetime | None
+    profile: Profile
+
+
+def connect() -> ibis.BaseBackend:
+    """A DuckDB in memory."""
+    return ibis.duckdb.connect()
+
+
+def read(connection: ibis.BaseBackend, data: Any, name: str) -> ir.Table:
+    """Any source as an Ibis table on this connection.
+
+    Args:
+        data: a path to CSV or Parquet (a file, a folder or a glob), a pandas or Polars data frame, an Arrow
+            table, or whatever else narwhals knows.
+        name: what to call it in messages and in the engine.
+
+    Raises DataError where there is nothing to read or it cannot be read.
+    """
+    if isinstance(data, (str, Path)):
+        return _read_path(connection, Path(data), name)
+    if isinstance(data, pa.Table):
+        arrow = data
+    else:
+        try:
+            arrow = nw.from_native(data, eager_only=True).to_arrow()
+        except TypeError as problem:
+            raise DataError(
+                f"{name} is a {type(data).__name__}, which cannot be read; give a path, a pandas or Polars data frame,"
+                " or an Arrow table"
+            ) from problem
+    if not arrow.num_columns:
+        raise DataError(f"{name} has no columns")
+    plain = [_plain_field(arrow, i) for i in range(arrow.num_columns)]
+    connection.con.register(name, pa.table(dict(zip(arrow.column_names, plain, strict=True))))
+    return connection.table(name)
+
+
+def _plain_field(table: pa.Table, i: int) -> pa.ChunkedArray:
+    column = table.column(i)
+    if pa.types.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    return column.cast(pa.string()) if pa.types.is_null(column.type) else column
+
+
+def _read_path(connection: ibis.BaseBackend, path: Path, name: str) -> ir.Table:
+    pattern = any(sign in str(path) for sign in "*?[")
+    if not pattern and not path.exists():
+        raise DataError(f"there is no file {path}; check the path (found nothing there)")
+    if path.is_dir():
+        kinds = [kind for kind in ("parquet", "csv") if any(path.rglob(f"*.{kind}"))]
+        if not kinds:
+            raise DataError(f"the folder {path} holds no .parquet and no .csv file")
+        target, kind = str(path / "**" / f"*.{kinds[0]}"), kinds[0]
+    else:
+        target = str(path)
+        kind = "parquet" if target.endswith((".parquet", ".pq")) else "csv"
+        if kind == "csv" and not target.endswith((".csv", ".csv.gz", ".tsv", ".txt")):
+            raise DataError(f"{path} is neither .csv nor .parquet; convert it or rename it to what it is")
+        if not pattern and path.stat().st_size == 0:
+            raise DataError(f"{path} is empty: it has no header and no rows")
+    try:
+        table = connection.read_parquet(target) if kind == "parquet" else connection.read_csv(target, sample_size=-1)
+    except duckdb.Error as problem:
+        raise DataError(f"{path} cannot be read as {kind}: {str(problem).splitlines()[0]}") from problem
+    return table
+
+
+def scalars(table: ir.Table, expressions: Mapping[str, ir.Scalar]) -> dict[str, Any]:
+    """Several aggregates of a table in one pass."""
+    row: dict[str, Any] = table.aggregate(**expressions).to_pyarrow().to_pylist()[0]
+    return row
+
+
+def kind_of(column: ir.Column) -> Kind | None:
+    """How a column of this type is summarised; None for types that are not (dates, times, lists, ...)."""
+    kind = column.type()
+    if kind.is_boolean() or kind.is_string():
+        return Kind.CATEGORICAL
+    return Kind.NUMERIC if kind.is_numeric() else None
+
+
+def fit_grids(table: ir.Table, columns: Mapping[str, tuple[float | str, ...]]) -> dict[str, Grid]:
+    """A grid for each of these numeric columns, from this reference table.
+
+    Args:
+        columns: name to the values that stand for "unknown" and must not shape the grid.
+    """
+    if not columns:
+        return {}
+    clean = table.select(**{name: _present(table[name], missing) for name, missing in columns.items()})
+    ends = scalars(
+        clean,
+        {
+            f"{side}_{i}": (clean[name].min() if side == "low" else clean[name].max())
+            for i, name in enumerate(columns)
+            for side in ("low", "high")
+        },
+    )
+    rows = int(clean.count().to_pyarrow().as_py())
+    if rows > SAMPLE:
+        clean = clean.sample(SAMPLE / rows, seed=1) if rows > 10 * SAMPLE else clean
+    sample = clean.to_pyarrow()
+    return {
+        name: Grid.fit(
+            _thin(sample.column(name).drop_null().to_numpy().astype(float)), ends[f"low_{i}"], ends[f"high_{i}"]
+        )
+        for i, name in enumerate(columns)
+    }
+
+
+def _thin(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return values[:: max(len(values) // SAMPLE, 1)]
+
+
+def _present(column: ir.Column, missing: tuple[float | str, ...]) -> ir.FloatingColumn:
+    """The column as finite doubles, null elsewhere."""
+    value = _declared(column.cast("float64"), tuple(m for m in missing if isinstance(m, (int, float))))
+    return ibis.ifelse(value.isnan() | value.isinf(), ibis.null("float64"), value)
+
+
+def _declared(value: ir.Column, missing: tuple[Any, ...]) -> ir.Column:
+    return ibis.ifelse(value.isin(missing), ibis.null(value.type()), value) if missing else value
+
+
+def bin_number(value: ir.FloatingColumn, grid: Grid) -> ir.IntegerColumn:
+    """The bin of each value: `Grid`'s map as comparisons and plain arithmetic, any SQL engine can do it."""
+    knots, steps = grid.knots, grid.steps
+
+    def inside(first: int, last: int) -> ir.IntegerColumn:
+        if last - first > 1:
+            half = (first + last) // 2
+            return ibis.ifelse(value < knots[half], inside(first, half), inside(half, last))
+        if steps == 1:
+            return ibis.literal(first, "int64")
+        width = (knots[last] - knots[first]) / steps
+        return ((value - knots[first]) / width).floor().clip(0, steps - 1).cast("int64") + first * steps
+
+    def beyond(distance: ir.FloatingColumn) -> ir.IntegerColumn:
+        ratio = (distance / grid.scale).clip(upper=MAX_RATIO)
+        return ((ratio + 1.0).ln() * float(TAIL_STEPS)).floor().cast("int64")
+
+    sentinels = [(value == s, ibis.literal(SENTINEL + i, "int64")) for i, s in enumerate(grid.sentinels)]
+    return ibis.cases(
+        (value.isnull(), ibis.literal(NULL, "int64")),
+        ((value >= knots[0]) & (value < knots[-1]), inside(0, len(knots) - 1) if len(knots) > 1 else ibis.literal(0)),
+        (value == knots[-1], ibis.literal(grid.top, "int64")),
+        (value.isnan(), ibis.literal(NAN, "int64")),
+        (value == float("inf"), ibis.literal(POSITIVE_INFINITY, "int64")),
+        (value == float("-inf"), ibis.literal(NEGATIVE_INFINITY, "int64")),
+        *sentinels,
+        (value > knots[-1], beyond(value - knots[-1]) + grid.top + 1),
+        else_=-1 - beyond(knots[0] - value),
+    )
+
+
+def summary(table: ir.Table, plans: Iterable[Plan]) -> ir.Table:
+    """The summarising expression: counts per column, version, grain, label and bin (or value).
+
+    Args:
+        table: the rows; `version`, `grain_start` and `label` are used where present.
+        plans: the columns to summarise.
+
+    Returns rows of `column, version, grain_start, label, bin, value, n, low, high`.
+    """
+    version = table["version"] if "version" in table.columns else ibis.literal(ALL)
+    start = table["grain_start"] if "grain_start" in table.columns else ibis.null("timestamp")
+    parts = []
+    for plan in plans:
+        column = table[plan.name]
+        if plan.kind is Kind.NUMERIC:
+            assert plan.grid is not None
+            number = _declared(column.cast("float64"), plan.missing)
+            shown = table.select(
+                version=version, grain_start=start, label=_label(table, plan), bin=bin_number(number, plan.grid),
+                value=ibis.null("string"), low=number, high=number,
+            )  # fmt: skip
+        else:
+            text = _declared(column.cast("string"), tuple(str(m) for m in plan.missing))
+            shown = table.select(
+                version=version, grain_start=start, label=_label(table, plan), bin=ibis.null("int64"),
+                value=text, low=ibis.null("float64"), high=ibis.null("float64"),
+            )  # fmt: skip
+        counted = shown.group_by(["version", "grain_start", "label", "bin", "value"]).agg(
+            n=shown.count(), low=shown.low.min(), high=shown.high.max()
+        )
+        parts.append(counted.mutate(column=ibis.literal(plan.name)))
+    return ibis.union(*parts) if len(parts) > 1 else parts[0]
+
+
+def _label(table: ir.Table, plan: Plan) -> ir.Column:
+    if plan.by_label and "label" in table.columns:
+        return table["label"].cast("int64").cast("string").fill_null("none")
+    return ibis.literal("none")
+
+
+def collect(counts: pa.Table, plans: Iterable[Plan]) -> list[Part]:
+    """The rows of `summary` as profiles; columns split by label also come whole."""
+    by_name = {plan.name: plan for plan in plans}
+    groups: dict[tuple[str, str, str, datetime | None], list[dict[str, Any]]] = {}
+    for row in counts.to_pylist():
+        start = row["grain_start"].replace(tzinfo=UTC) if row["grain_start"] else None
+        labels = {ALL} if row["label"] == "none" else {ALL, row["label"]}
+        for label in labels:
+            groups.setdefault((row["column"], row["version"] or ALL, label, start), []).append(row)
+    return [
+        Part(column, version, label, start, _profile(rows, by_name[column]))
+        for (column, version, label, start), rows in groups.items()
+    ]
+
+
+def _profile(rows: list[dict[str, Any]], plan: Plan) -> Profile:
+    if plan.grid is None:
+        values: dict[str, int] = {}
+        for row in rows:
+            if row["value"] is not None:
+                values[row["value"]] = values.get(row["value"], 0) + row["n"]
+        return categorical(values, sum(row["n"] for row in rows if row["value"] is None))
+    counts: dict[int, int] = {}
+    for row in rows:
+        counts[row["bin"]] = counts.get(row["bin"], 0) + row["n"]
+    finite = [row for row in rows if row["bin"] < NULL or row["bin"] >= SENTINEL]
+    return numeric(
+        plan.grid,
+        counts,
+        min((row["low"] for row in finite), default=None),
+        max((row["high"] for row in finite), default=None),
+    )
+
+
+def summarise(table: ir.Table, plans: Iterable[Plan]) -> list[Part]:
+    """Profiles of a whole table, such as reference data."""
+    plans = list(plans)
+    return collect(summary(table, plans).to_pyarrow(), plans)
