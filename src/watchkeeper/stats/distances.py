@@ -79,8 +79,11 @@ def cells(
     """Gather fine bins into the cells that PSI and Jensen-Shannon are taken over.
 
     Ordered bins become `count` cells of about equal baseline mass (baseline deciles); categories stay as they
-    are. Then cells whose expected count is under `least` on either side, were the two equal, are pooled
-    (Cochran 1954): their sampling error has no known form.
+    are. Then a cell whose expected count, were the two equal, is under `least` on the smaller side is pooled with
+    the next ones until they reach it together (Cochran 1954): neighbours for ordered cells, other rare categories
+    for the rest. The sampling error of a rarer cell has no known form. A category that is rare by expectation
+    but has `4 * least` rows on the smaller side stays: equal distributions do that less than once in ten
+    million times.
 
     Returns the two count vectors over the cells.
     """
@@ -89,14 +92,25 @@ def cells(
         which = np.minimum((middle * count / max(baseline.sum(), 1)).astype(int), count - 1)
         current = np.bincount(which, current, count).astype(float)
         baseline = np.bincount(which, baseline, count).astype(float)
+    present = current + baseline > 0
+    current, baseline = current[present], baseline[present]
     n, m = current.sum(), baseline.sum()
     expected = (current + baseline) * min(n, m) / (n + m)
-    rare = expected < least
-    if rare.any():
-        current = np.append(current[~rare], current[rare].sum())
-        baseline = np.append(baseline[~rare], baseline[rare].sum())
-    present = current + baseline > 0
-    return current[present], baseline[present]
+    smaller = current if n < m else baseline
+    pooled = np.full(len(current), True) if ordered else (expected < least) & (smaller < 4 * least)
+    group = np.zeros(len(current), dtype=int)
+    group[~pooled] = np.arange((~pooled).sum())
+    last = int((~pooled).sum())
+    first, gathered = last, 0.0
+    for i in np.flatnonzero(pooled):
+        group[i] = last
+        gathered += expected[i]
+        if gathered >= least:
+            last, gathered = last + 1, 0.0
+    if gathered and last > 0:  # what is left over is too rare to stand alone
+        joins = last - 1 if last > first else int(group[~pooled][np.argmin(expected[~pooled])])
+        group[group == last] = joins
+    return np.bincount(group, current), np.bincount(group, baseline)
 
 
 def ks_estimate(current: Floats, baseline: Floats, alpha: float) -> Estimate:
@@ -117,8 +131,9 @@ def ks_estimate(current: Floats, baseline: Floats, alpha: float) -> Estimate:
 def psi_estimate(current: Floats, baseline: Floats, ordered: bool, alpha: float) -> Estimate:
     """PSI over baseline deciles (or categories) with an interval that allows for its upward bias.
 
-    `value` is the plain index, which on equal distributions averages `(cells - 1)(1/n + 1/m)`, given as
-    `noise` in the detail. The interval is for the index of the true distributions; see `_divergence`.
+    `value` is the plain index, which on equal distributions averages about `(cells - 1)(1/n + 1/m)`, given as
+    `noise` in the detail. The interval is for the index of the true distributions over these cells, which is at
+    most the index over finer ones; see `_divergence`.
     """
     n, m = int(current.sum()), int(baseline.sum())
     if not n or not m:
@@ -128,7 +143,7 @@ def psi_estimate(current: Floats, baseline: Floats, ordered: bool, alpha: float)
     p, q = shares(_filled(c)), shares(_filled(b))
     by_p = np.log(p / q) + 1 - q / p
     by_q = np.log(q / p) + 1 - p / q
-    low, high, noise = _divergence(value, 1.0, p, q, by_p, by_q, n, m, alpha)
+    low, high, noise = _divergence(value, 1.0, 1 / 12, p, q, by_p, by_q, n, m, alpha)
     return Estimate(value, low, high, n, m, {"noise": noise, "cells": len(c)})
 
 
@@ -141,7 +156,7 @@ def jensen_shannon_estimate(current: Floats, baseline: Floats, ordered: bool, al
     value = jensen_shannon(c, b)
     p, q = shares(_filled(c)), shares(_filled(b))
     by_p, by_q = np.log2(2 * p / (p + q)) / 2, np.log2(2 * q / (p + q)) / 2
-    low, high, noise = _divergence(value**2, 1 / (8 * np.log(2)), p, q, by_p, by_q, n, m, alpha)
+    low, high, noise = _divergence(value**2, 1 / (8 * np.log(2)), 1 / 24, p, q, by_p, by_q, n, m, alpha)
     return Estimate(value, low**0.5, min(high**0.5, 1.0), n, m, {"noise": noise**0.5, "cells": len(c)})
 
 
@@ -150,42 +165,65 @@ def wasserstein_estimate(current: Floats, baseline: Floats, lower: Floats, upper
 
     On equal distributions the distance averages the integral of `sqrt(2/pi) sd(F_n - G_m)`, which the lower end
     takes off. A dual potential of the distance is 1-Lipschitz (Villani 2003, theorem 1.14), so the standard error
-    is at most that of a difference of means, which both ends use.
+    is at most that of a difference of means, which both ends use. Each side's variance is not taken below that
+    of both together: a small sample that missed a rare large value does not know its own. The baseline's standard
+    deviation is taken as given.
     """
     n, m = int(current.sum()), int(baseline.sum())
     if not n or not m:
         return Estimate.absent(n, m)
+    largest = max(float(np.abs(lower).max()), float(np.abs(upper).max())) or 1.0
+    lower, upper = lower / largest, upper / largest  # squares of very large values would overflow
     middle = (lower + upper) / 2
-    sd_current, sd_baseline = _sd(middle, current), _sd(middle, baseline)
-    unit = sd_baseline or sd_current or 1.0
+    sd_current, sd_baseline, sd_both = _sd(middle, current), _sd(middle, baseline), _sd(middle, current + baseline)
+    unit = sd_baseline or sd_current or sd_both or float((upper - lower).max()) or 1.0
     value = wasserstein(current, baseline, lower, upper)
     both = np.cumsum(current + baseline) / (n + m)
     reach = np.append(lower[1:], upper[-1]) - lower
     bias = float((np.sqrt(2 / np.pi * both * (1 - np.minimum(both, 1)) * (1 / n + 1 / m)) * reach).sum())
-    half = -float(ndtri(alpha)) * (sd_current**2 / n + sd_baseline**2 / m) ** 0.5
+    error = (max(sd_current, sd_both) ** 2 / n + max(sd_baseline, sd_both) ** 2 / m) ** 0.5
+    half = -float(ndtri(alpha)) * error
     return Estimate(
         value / unit, max(value - bias - half, 0.0) / unit, (value + half) / unit, n, m, {"noise": bias / unit}
     )
 
 
 def _divergence(
-    value: float, scale: float, p: Floats, q: Floats, by_p: Floats, by_q: Floats, n: int, m: int, alpha: float
+    value: float,
+    scale: float,
+    quartic: float,
+    p: Floats,
+    q: Floats,
+    by_p: Floats,
+    by_q: Floats,
+    n: int,
+    m: int,
+    alpha: float,
 ) -> tuple[float, float, float]:
-    """The interval for a divergence that is `scale * sum (p - q)^2 / q` to second order, and its null mean.
+    """The interval for a divergence, and its mean on equal distributions.
 
-    With `N = nm / (n + m)`, `N * value / scale` is close to a noncentral chi-square with `cells - 1` degrees of
-    freedom and noncentrality `N * truth / scale` (Menendez, Morales, Pardo and Vajda 1995). Inverting it in the
-    noncentrality gives the interval. Far from equality the first-order (delta method) variance may be larger
-    than that distribution's; N is then made smaller by their ratio. `by_p` and `by_q` are the divergence's
-    partial derivatives.
+    With `u = p - q` and `s = (p + q) / 2` the divergence is `scale * sum (u^2 / s + quartic * u^4 / s^3)` to
+    fourth order. With `N = nm / (n + m)`, `N * value / scale` is close to a noncentral chi-square with `cells - 1`
+    degrees of freedom and noncentrality `N * truth / scale` (Menendez, Morales, Pardo and Vajda 1995). Inverting
+    it in the noncentrality gives the interval. N is made smaller for two reasons, by the larger of two factors:
+
+    - Cells of few rows raise the mean. Poisson moments to fourth order give a cell of share s the mean
+      `scale * (a + b + ((a - b)^2 / 4 + 3 quartic (a + b)^2) / s)`, with `a = 1/n` and `b = 1/m`; N is divided by
+      the ratio to the leading term (as Bartlett 1937 does with a likelihood ratio).
+    - Far from equality the first-order (delta method) variance may be larger than that distribution's; N is
+      divided by their ratio. `by_p` and `by_q` are the divergence's partial derivatives.
     """
     size = n * m / (n + m)
     freedom = len(p) - 1
-    noise = scale * freedom / size
     if freedom == 0:
         return 0.0, 0.0, 0.0
+    few = ((1 / n - 1 / m) ** 2 / 4 + 3 * quartic * (1 / n + 1 / m) ** 2) * (2 / (p + q)).sum()
+    inflation = 1 + float(few) * size / freedom
+    noise = scale * freedom / size * inflation
     slope = ((p * by_p**2).sum() - (p * by_p).sum() ** 2) / n + ((q * by_q**2).sum() - (q * by_q).sum() ** 2) / m
-    effective = size / max(1.0, slope * size / (4 * scale * value)) if value > noise else size
+    if value > scale * freedom / size:
+        inflation = max(inflation, slope * size / (4 * scale * value))
+    effective = size / inflation
     statistic = effective * value / scale
     if statistic > 1e5:  # the distribution is normal by then, and its exact inversion slow
         half = -float(ndtri(alpha)) * 2 * statistic**0.5
@@ -193,7 +231,7 @@ def _divergence(
     else:
         low = float(chndtrinc(statistic, freedom, 1 - alpha)) if chdtr(freedom, statistic) > 1 - alpha else 0.0
         high = float(chndtrinc(statistic, freedom, alpha)) if chdtr(freedom, statistic) > alpha else 0.0
-    return low * scale / effective, max(high * scale / effective, value), noise
+    return min(max(low * scale / effective, 0.0), value), max(high * scale / effective, value), noise
 
 
 def _filled(counts: Floats) -> Floats:

@@ -31,7 +31,10 @@ _EVENT = {
     "context": "VARCHAR",
 }
 _OUTCOME = {"request_id": "VARCHAR", "label": "INTEGER", "known_at": "TIMESTAMP"}
+
+
 _BATCH = "batch"
+"""The temporary table that the summarising expression reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Log:
         run(f"CREATE TABLE IF NOT EXISTS {_predictions(model)} ({events}, arrival BIGINT, PRIMARY KEY (request_id))")
         run(
             f"CREATE TABLE IF NOT EXISTS {_outcomes(model)} (request_id VARCHAR, label INTEGER, known_at TIMESTAMP,"
-            ' arrival BIGINT, PRIMARY KEY (request_id, known_at))'
+            " arrival BIGINT, PRIMARY KEY (request_id, known_at))"
         )
         run(
             f"CREATE TABLE IF NOT EXISTS {_aside(model)} (request_id VARCHAR, name VARCHAR, value VARCHAR,"
@@ -169,14 +172,13 @@ class Log:
         spans = " OR ".join(
             f"(event_time >= {_moment(s)} AND event_time < {_moment(s + GRAINS[grain])})" for s in starts
         )
-        self._connection.execute(
-            f"CREATE OR REPLACE TEMP VIEW {_BATCH} AS WITH chosen AS"
-            f" (SELECT * FROM {_predictions(model)} WHERE {spans}), known AS ({_latest(model, 'chosen')})"
+        rows = (
+            f"WITH chosen AS (SELECT * FROM {_predictions(model)} WHERE {spans}), known AS ({_latest(model, 'chosen')})"
             f" SELECT chosen.*, date_trunc('{_UNITS[grain]}', event_time) AS grain_start, known.label"
             " FROM chosen LEFT JOIN known USING (request_id)"
         )
-        compiled = self._compile(tuple(plans))
-        return collect(self._connection.sql(compiled).to_arrow_table(), plans)
+        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_BATCH} AS {rows}")
+        return collect(self._connection.execute(self._compile(tuple(plans))).to_arrow_table(), plans)
 
     def _compile(self, plans: tuple[Plan, ...]) -> str:
         if plans not in self._compiled:

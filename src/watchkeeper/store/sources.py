@@ -181,23 +181,22 @@ def bin_number(value: ir.FloatingColumn, grid: Grid) -> ir.IntegerColumn:
     """The bin of each value: `Grid`'s map as comparisons and plain arithmetic, any SQL engine can do it."""
     knots, steps = grid.knots, grid.steps
 
-    def inside(first: int, last: int) -> ir.IntegerColumn:
+    def inside(first: int, last: int) -> ir.FloatingColumn:
         if last - first > 1:
             half = (first + last) // 2
             return ibis.ifelse(value < knots[half], inside(first, half), inside(half, last))
         if steps == 1:
-            return ibis.literal(first, "int64")
-        width = (knots[last] - knots[first]) / steps
-        return ((value - knots[first]) / width).floor().clip(0, steps - 1).cast("int64") + first * steps
+            return ibis.literal(float(first))
+        return (value - knots[first]) * (steps / (knots[last] - knots[first])) + float(first * steps)
 
     def beyond(distance: ir.FloatingColumn) -> ir.IntegerColumn:
         ratio = (distance / grid.scale).clip(upper=MAX_RATIO)
-        return ((ratio + 1.0).ln() * float(TAIL_STEPS)).floor().cast("int64")
+        return _whole((ratio + 1.0).ln() * float(TAIL_STEPS))
 
     sentinels = [(value == s, ibis.literal(SENTINEL + i, "int64")) for i, s in enumerate(grid.sentinels)]
     return ibis.cases(
         (value.isnull(), ibis.literal(NULL, "int64")),
-        ((value >= knots[0]) & (value < knots[-1]), inside(0, len(knots) - 1) if len(knots) > 1 else ibis.literal(0)),
+        ((value >= knots[0]) & (value < knots[-1]), _whole(inside(0, len(knots) - 1)) if len(knots) > 1 else 0),
         (value == knots[-1], ibis.literal(grid.top, "int64")),
         (value.isnan(), ibis.literal(NAN, "int64")),
         (value == float("inf"), ibis.literal(POSITIVE_INFINITY, "int64")),
@@ -206,6 +205,10 @@ def bin_number(value: ir.FloatingColumn, grid: Grid) -> ir.IntegerColumn:
         (value > knots[-1], beyond(value - knots[-1]) + grid.top + 1),
         else_=-1 - beyond(knots[0] - value),
     )
+
+
+def _whole(value: ir.FloatingColumn) -> ir.IntegerColumn:
+    return value.floor().cast("int64")
 
 
 def summary(table: ir.Table, plans: Iterable[Plan]) -> ir.Table:
