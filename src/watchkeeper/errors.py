@@ -8,7 +8,7 @@ class WatchkeeperError(Exception):
     """The root of all errors raised on purpose; a door prints its text and ends with exit code 2."""
 
 
-class ConfigError(WatchkeeperError):
+class ConfigError(WatchkeeperError, ValueError):
     """A configuration that cannot be meant.
 
     `path` is where in the configuration the mistake stands, outermost key first, so that the reader of a

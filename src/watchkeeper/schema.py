@@ -24,6 +24,14 @@ Duration = Annotated[
     PlainSerializer(show_duration, when_used="json"),
 ]
 
+Baseline = Annotated[
+    timedelta | None,
+    BeforeValidator(lambda v: None if v == "reference" else parse_duration(v) if isinstance(v, str) else v),
+    PlainSerializer(lambda v: "reference" if v is None else show_duration(v), when_used="json"),
+]
+"""What current data is compared with: the champion's reference data (None), or the stretch of time of this length
+that ends where the current window starts."""
+
 
 class Kind(StrEnum):
     """How a column is summarised."""
@@ -65,7 +73,8 @@ class MonitorConfig(Strict):
 
     `columns` is "features", or names of features, or `score`, `prediction`, `latency_ms`, `status`; a metric
     of the whole model (volume, accuracy) takes none. `relative` says that the limit is on the difference from
-    or the ratio to the baseline instead of the value itself.
+    or the ratio to the baseline instead of the value itself. `baseline` is "reference" (what the champion was
+    trained on) or a duration: the stretch of that length just before the window.
     """
 
     name: str = Field(min_length=1, max_length=80)
@@ -75,6 +84,7 @@ class MonitorConfig(Strict):
     above: float | None = None
     below: float | None = None
     relative: Literal["difference", "ratio"] | None = None
+    baseline: Baseline = None
     severity: Severity = Severity.P2
     min_rows: int = Field(default=50, ge=1)
 
@@ -182,6 +192,10 @@ class ModelConfig(Strict):
                 raise ValueError(
                     f'the window of monitor "{monitor.name}" must be a multiple of the grain {self.grain},'
                     f" found {show_duration(monitor.window)}"
+                )
+            if monitor.baseline is not None and monitor.baseline % self.grain_length:
+                raise ValueError(
+                    f'the baseline of monitor "{monitor.name}" must be a multiple of the grain {self.grain}'
                 )
         if self.label_delay % self.grain_length:
             raise ValueError(f"label_delay must be a multiple of the grain {self.grain}")

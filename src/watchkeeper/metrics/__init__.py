@@ -27,6 +27,7 @@ class Metric:
         column: the one column it is taken on, for a metric of the whole model.
         needs_baseline: whether it compares with a baseline by nature.
         labels: whether it needs labels.
+        any_size: whether it says something however few rows there are; `min_rows` is for the others.
         unit: "" for a pure number, "share", "nats", "ms", "rows a grain", "standard deviations".
         compute: `(subject, alpha) -> Estimate`, with error `alpha` on each side.
     """
@@ -38,6 +39,7 @@ class Metric:
     column: str | None
     needs_baseline: bool
     labels: bool
+    any_size: bool
     unit: str
     compute: Compute
 
@@ -54,13 +56,16 @@ def metric(
     column: str | None = None,
     needs_baseline: bool = False,
     labels: bool = False,
+    any_size: bool = False,
     unit: str = "",
 ) -> Callable[[Compute], Compute]:
     """Register a function as the metric of its own name."""
 
     def register(compute: Compute) -> Compute:
         name = compute.__name__
-        METRICS[name] = Metric(name, title, cause, frozenset(kinds), column, needs_baseline, labels, unit, compute)
+        METRICS[name] = Metric(
+            name, title, cause, frozenset(kinds), column, needs_baseline, labels, any_size, unit, compute
+        )
         return compute
 
     return register

@@ -20,14 +20,20 @@ def null_rate(subject: Subject, alpha: float) -> Estimate:
     return proportion(missing, subject.n, alpha)
 
 
-@metric("share of values outside the reference range", cause="quality", kinds=NUMERIC, unit="share")
+@metric("share of values outside the reference range", cause="drift", kinds=NUMERIC, needs_baseline=True, unit="share")
 def out_of_range(subject: Subject, alpha: float) -> Estimate:
-    """Share of the present values below the least or above the greatest reference value, infinities included."""
-    if subject.current is None or subject.grid is None:
-        return Estimate.absent(0)
+    """Share of the present values beyond the bins that the baseline's least and greatest values fall into.
+
+    Infinities count; sentinels do not (they are `sentinel_rate`'s). Values beyond all that was seen in training
+    are most often the front of a drift, hence the cause.
+    """
+    if subject.current is None or subject.baseline is None:
+        return Estimate.absent(subject.n, subject.n_baseline)
     bins, counts = subject.current.regular
-    inside = int(counts[(bins >= 0) & (bins <= subject.grid.top)].sum())
-    present = subject.n - subject.current.special(NULL, NAN)
+    known, _ = subject.baseline.regular
+    infinite = subject.current.special(POSITIVE_INFINITY, NEGATIVE_INFINITY)
+    inside = int(counts[(bins >= known[0]) & (bins <= known[-1])].sum()) if len(known) else 0
+    present = int(counts.sum()) + infinite
     estimate = proportion(present - inside, present, alpha)
     return estimate.about(low=subject.current.low, high=subject.current.high)
 
@@ -68,7 +74,7 @@ def new_category(subject: Subject, alpha: float) -> Estimate:
     return estimate.about(values=dict(sorted(new.items(), key=lambda item: -item[1])[:10]))
 
 
-@metric("rows a grain", cause="quality", kinds=BOTH, column="status", unit="rows a grain")
+@metric("rows a grain", cause="quality", kinds=BOTH, column="status", any_size=True, unit="rows a grain")
 def volume(subject: Subject, alpha: float) -> Estimate:
     """Predictions a grain, with the interval of a Poisson count."""
     return rate(subject.n, max(subject.grains, 1), alpha)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,12 +41,43 @@ def difference_of_means(first: Arm, second: Arm, alpha: float, tuned_for: float 
 
     With probability at least `1 - alpha`, the true difference lies within every interval of the whole sequence,
     so stopping at any look is fair. The sequence is asymptotic: it asks for some tens of rows in each arm.
-    Arms without rows give an unbounded interval.
+    Arms without rows give an unbounded interval, and so do arms whose losses have not varied yet: how much
+    they may is then unknown.
     """
     value = first.mean - second.mean
     if first.n < 2 or second.n < 2:
         return value, -np.inf, np.inf
-    error = (first.variance / first.n + second.variance / second.n) ** 0.5
+    error = (first.variance / (first.n - 1) + second.variance / (second.n - 1)) ** 0.5
+    if error == 0:
+        return value, -np.inf, np.inf
     rows = first.n * second.n / (first.n + second.n)
     half = error * mixture_factor(rows, alpha, tuned_for)
+    return value, value - half, value + half
+
+
+def stratified_difference(
+    strata: Sequence[tuple[Arm, Arm]], alpha: float, tuned_for: float = 500.0
+) -> tuple[float | None, float | None, float | None]:
+    """First mean minus second, compared stratum by stratum (day by day), with a confidence sequence.
+
+    Strata are weighted by `n m / (n + m)`, which is best for a difference that is the same in all of them; what
+    differs between strata cancels, also when the arms' shares change. Variances are pooled over the strata of each
+    arm. Returns `(value, low, high)`, or three None while no stratum holds both arms.
+
+    Args:
+        strata: the two arms' losses, one pair a stratum.
+        alpha: the chance of ever missing the truth, both sides together.
+        tuned_for: the effective number of rows at which the interval should be tightest.
+    """
+    pairs = [(a, b) for a, b in strata if a.n and b.n]
+    if not pairs:
+        return None, None, None
+    weights = [a.n * b.n / (a.n + b.n) for a, b in pairs]
+    size = sum(weights)
+    value = sum(w * (a.mean - b.mean) for w, (a, b) in zip(weights, pairs, strict=True)) / size
+    first, second = (
+        sum(arm.n * arm.variance for arm in side) / sum(arm.n for arm in side) for side in zip(*pairs, strict=True)
+    )
+    variance = sum(w * w * (first / a.n + second / b.n) for w, (a, b) in zip(weights, pairs, strict=True)) / size**2
+    half = variance**0.5 * mixture_factor(size, alpha, tuned_for)
     return value, value - half, value + half

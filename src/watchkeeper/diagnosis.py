@@ -1,0 +1,72 @@
+"""Diagnosis: what an incident's signals say, in words, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from watchkeeper.incidents import strength
+from watchkeeper.metrics import METRICS
+from watchkeeper.records import Incident, Point
+from watchkeeper.windows import show_time
+
+TREE = {
+    "quality": ("data", "Check the source of the column; until it is mended, do not train on these rows."),
+    "drift": ("data", "The world moved. Check that performance holds; retrain on recent data if it does not."),
+    "performance": ("model", "The model fits worse than it did. Retrain, and roll back if a new version began it."),
+    "service": (
+        "infrastructure",
+        "Check the serving hosts and what they depend on; the model itself is not the cause.",
+    ),
+}
+"""By cause: which branch of data, model and infrastructure the trouble lies on, and the recommended action."""
+
+SAMPLES = {"sentinel_rate": "extreme", "null_rate": "missing", "out_of_range": "extreme", "error_rate": "failed"}
+"""By metric: which predictions show the trouble best, in the words of the log's `samples`."""
+
+
+def explain(incident: Incident, points: Mapping[str, Point]) -> dict[str, Any]:
+    """The evidence of an incident: summary, branch, recommendation, and its columns ranked by strength.
+
+    Args:
+        points: the points that the signals' verdicts judged, by verdict id.
+    """
+    ranked = sorted(incident.signals.values(), key=strength, reverse=True)
+    columns = []
+    for signal in ranked:
+        point = points.get(signal["verdict"])
+        columns.append(
+            {
+                "column": signal["column"],
+                "metric": signal["metric"],
+                "since": signal["since"],
+                "value": signal["value"],
+                "limit": signal["limit"],
+                "detail": point.detail if point else {},
+            }
+        )
+    branch, recommendation = TREE.get(incident.cause, ("model", "Look at the evidence and decide."))
+    return {
+        "summary": " ".join(_sentence(c) for c in columns[:3]),
+        "tree": branch,
+        "recommendation": recommendation,
+        "columns": columns,
+    }
+
+
+def sample_order(metric: str, cause: str) -> str:
+    """Which predictions to show for a breach of this metric."""
+    if metric in SAMPLES:
+        return SAMPLES[metric]
+    return {"performance": "loss", "service": "slowest"}.get(cause, "extreme")
+
+
+def _sentence(column: dict[str, Any]) -> str:
+    metric = METRICS[column["metric"]]
+    since = show_time(datetime.fromisoformat(column["since"]))
+    text = f"{column['column']}: {metric.title} {column['value']:.3g}, limit {column['limit']:g}, since {since} UTC"
+    values = column["detail"].get("values")
+    if values:
+        text += f"; most often {next(iter(values))}"
+    return text + "."

@@ -1,0 +1,211 @@
+"""Incidents: verdicts of one cause gathered into one story with a beginning and an end. Hop 5.
+
+All functions are pure: they take rows and the time and return the changed rows with their transitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from watchkeeper.errors import ConflictError
+from watchkeeper.records import Incident, IncidentState, Reason, Severity, Status, Transition, Verdict, row_id
+
+ENGINE = "watchkeeper"
+"""The actor of everything that no person did."""
+
+CAUSES = {
+    "quality": "Data quality",
+    "drift": "Drift",
+    "performance": "Performance",
+    "service": "Service",
+}
+
+
+def gather(
+    verdicts: Iterable[Verdict],
+    incidents: Iterable[Incident],
+    now: datetime,
+    grain: timedelta,
+    resolve_after: timedelta,
+) -> list[tuple[Incident, list[Transition]]]:
+    """Bring a model's incidents up to date with its newest verdicts.
+
+    Args:
+        verdicts: of one model and one window end.
+        incidents: the model's incidents that are not resolved, and those resolved last, one per cause at most.
+        now: when this is decided.
+        grain: a breach is taken to begin with the last grain of the first window that breached.
+        resolve_after: how long no limit may be breached before an incident is resolved; a cause that comes back
+            within this time reopens the incident.
+
+    Returns the incidents that are new or changed, each with its transitions (none if only numbers changed).
+    """
+    by_cause: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_cause.setdefault(verdict.cause, []).append(verdict)
+    present = {incident.cause: incident for incident in incidents}
+    changed = []
+    for cause, group in by_cause.items():
+        found = _one_cause(group, present.get(cause), now, grain, resolve_after)
+        if found is not None:
+            changed.append(found)
+    return changed
+
+
+def _one_cause(
+    verdicts: list[Verdict], before: Incident | None, now: datetime, grain: timedelta, resolve_after: timedelta
+) -> tuple[Incident, list[Transition]] | None:
+    breaches = [v for v in verdicts if v.status is Status.BREACH]
+    end = max(v.window.end for v in verdicts)
+    if before is None or (before.state is IncidentState.RESOLVED and not _comes_back(before, end, resolve_after)):
+        return _open(breaches, now, grain) if breaches else None
+    if before.state is IncidentState.RESOLVED and not breaches:
+        return None
+    signals = _updated(before.signals, verdicts, grain)
+    if signals == before.signals and not _is_over(before, signals, end, resolve_after):
+        return None
+    active = [s for s in signals.values() if not s["recovered"]]
+    after = replace(
+        before,
+        signals=signals,
+        severity=min([Severity(s["severity"]) for s in active], default=before.severity),
+        title=_title(before.cause, signals),
+        last_breach=max([before.last_breach, *(v.window.end for v in breaches)]),
+    )
+    because = tuple(v.id for v in breaches)
+    if before.state is IncidentState.RESOLVED:
+        after = replace(after, state=IncidentState.OPEN, resolved_at=None)
+        return after, [step(before, after, now, Reason.BREACHED_AGAIN, because=because)]
+    if _is_over(after, signals, end, resolve_after):
+        after = replace(after, state=IncidentState.RESOLVED, severity=before.severity, resolved_at=now)
+        return after, [step(before, after, now, Reason.RECOVERED, because=tuple(v.id for v in verdicts))]
+    if after.severity < before.severity:
+        return after, [step(before, after, now, Reason.BREACH_WORSENS, because=because)]
+    new = sorted(set(signals) - set(before.signals))
+    if new:
+        note = ", ".join(signals[key]["column"] for key in new)
+        return after, [step(before, after, now, Reason.BREACH_SPREADS, note=note, because=because)]
+    return after, []
+
+
+def _comes_back(incident: Incident, end: datetime, resolve_after: timedelta) -> bool:
+    return incident.resolved_at is not None and end - incident.last_breach <= 2 * resolve_after
+
+
+def _is_over(incident: Incident, signals: dict[str, dict[str, Any]], end: datetime, resolve_after: timedelta) -> bool:
+    return end - incident.last_breach >= resolve_after and all(s["recovered"] for s in signals.values())
+
+
+def _open(breaches: list[Verdict], now: datetime, grain: timedelta) -> tuple[Incident, list[Transition]]:
+    first = breaches[0]
+    signals = _updated({}, breaches, grain)
+    since = min(datetime.fromisoformat(s["since"]) for s in signals.values())
+    incident = Incident(
+        id=row_id("incident", first.model, first.cause, since),
+        model=first.model,
+        cause=first.cause,
+        severity=min(v.severity for v in breaches),
+        state=IncidentState.OPEN,
+        title=_title(first.cause, signals),
+        since=since,
+        opened_at=now,
+        last_breach=max(v.window.end for v in breaches),
+        resolved_at=None,
+        owner="",
+        signals=signals,
+        evidence={},
+        config=first.config,
+        revision=0,
+        because=tuple(v.id for v in breaches),
+    )
+    return incident, [step(None, incident, now, Reason.FIRST_BREACH, because=incident.because)]
+
+
+def _updated(before: dict[str, dict[str, Any]], verdicts: list[Verdict], grain: timedelta) -> dict[str, dict[str, Any]]:
+    signals = dict(before)
+    for verdict in verdicts:
+        key = f"{verdict.monitor}|{verdict.column}"
+        end = verdict.window.end.isoformat()
+        if verdict.status is Status.BREACH:
+            old = signals.get(key)
+            signals[key] = {
+                "monitor": verdict.monitor,
+                "column": verdict.column,
+                "metric": verdict.metric,
+                "since": old["since"] if old else (verdict.window.end - grain).isoformat(),
+                "last": max(end, old["last"]) if old else end,
+                "value": verdict.value,
+                "low": verdict.low,
+                "high": verdict.high,
+                "limit": verdict.limit,
+                "direction": verdict.direction,
+                "severity": str(verdict.severity),
+                "verdict": verdict.id,
+                "recovered": "",
+            }
+        elif key in signals and verdict.status is Status.HEALTHY and end > signals[key]["last"]:
+            signals[key] = {**signals[key], "recovered": signals[key]["recovered"] or end}
+    return signals
+
+
+def _title(cause: str, signals: dict[str, dict[str, Any]]) -> str:
+    active = [s for s in signals.values() if not s["recovered"]] or list(signals.values())
+    names: list[str] = []
+    for signal in sorted(active, key=strength, reverse=True):
+        name = signal["column"] if cause in ("quality", "drift") else signal["monitor"]
+        if name not in names:
+            names.append(name)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{CAUSES.get(cause, cause.capitalize())}: {', '.join(names[:3])}{more}"
+
+
+def strength(signal: dict[str, Any]) -> float:
+    """How far a signal's value lies outside its limit, in units of the limit: for ranking."""
+    limit = abs(signal["limit"]) or 1.0
+    over = signal["value"] - signal["limit"] if signal["direction"] == "above" else signal["limit"] - signal["value"]
+    return float(over / limit)
+
+
+def acknowledge(incident: Incident, now: datetime, actor: str, note: str = "") -> tuple[Incident, Transition]:
+    """A person takes the incident on. Raises ConflictError unless it is open."""
+    if incident.state is not IncidentState.OPEN:
+        raise ConflictError(f"{incident.id} is {incident.state} already; only an open incident can be acknowledged")
+    after = replace(incident, state=IncidentState.ACKNOWLEDGED, owner=actor)
+    return after, step(incident, after, now, Reason.BY_HAND, actor, note)
+
+
+def resolve(incident: Incident, now: datetime, actor: str, note: str = "") -> tuple[Incident, Transition]:
+    """A person declares the incident over. Raises ConflictError if it is resolved already."""
+    if incident.state is IncidentState.RESOLVED:
+        raise ConflictError(f"{incident.id} is resolved already")
+    after = replace(incident, state=IncidentState.RESOLVED, resolved_at=now)
+    return after, step(incident, after, now, Reason.BY_HAND, actor, note)
+
+
+def step(
+    before: Incident | None,
+    after: Incident,
+    now: datetime,
+    reason: Reason,
+    actor: str = ENGINE,
+    note: str = "",
+    because: tuple[str, ...] = (),
+) -> Transition:
+    """The timeline entry from one form of an incident to the next."""
+    start = str(before.state) if before else "new"
+    return Transition(
+        id=row_id("transition", after.id, now, start, after.state, reason, actor, note),
+        model=after.model,
+        subject=after.id,
+        at=now,
+        before=start,
+        after=str(after.state),
+        severity=after.severity,
+        reason=reason,
+        actor=actor,
+        note=note,
+        because=because,
+    )

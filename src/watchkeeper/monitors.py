@@ -1,0 +1,239 @@
+"""Monitors: which looks a configuration asks for, what each may cost, and what it finds. Hops 3 and 4.
+
+A false alarm is a breach where the truth lies within the limit. Expected false alarms add up whatever depends on
+what, so a budget of `b` in 30 days is kept by giving each of the `k` looks of that severity in 30 days an error
+of `b / k`: the confidence of its interval. Sample sizes set confidence; limits set what matters.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from watchkeeper.errors import ConfigError
+from watchkeeper.metrics import METRICS, Metric, drift, find, load_plugins, performance, quality, service
+from watchkeeper.profiles import Subject
+from watchkeeper.records import ALL, Point, Reason, Severity, Status, Verdict, row_id
+from watchkeeper.schema import Kind, ModelConfig, MonitorConfig
+from watchkeeper.stats.estimates import difference, ratio
+from watchkeeper.windows import DAY, Window
+
+BUILT_IN = (quality, drift, performance, service)
+load_plugins()
+
+MODEL_COLUMNS = {"score": Kind.NUMERIC, "latency_ms": Kind.NUMERIC, "status": Kind.CATEGORICAL}
+"""Columns that every model has beside its features and that are watched."""
+
+MONTH = timedelta(days=30)
+LARGEST_ERROR = 0.05
+"""No look is less confident than this, however generous the budget."""
+SHOWN = 0.025
+"""Error on each side of the intervals of values that are shown and not judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """One metric on one column, looked at once a grain with error at most `alpha` on each side.
+
+    Without a `monitor` the value is shown and not judged.
+    """
+
+    metric: Metric
+    column: str
+    kind: Kind
+    window: timedelta
+    alpha: float
+    monitor: MonitorConfig | None = None
+
+
+def default_monitors(config: ModelConfig) -> tuple[MonitorConfig, ...]:
+    """What is watched where the configuration names no monitors."""
+    week = 7 * DAY
+    kinds = {column.kind for column in config.columns.values()}
+    monitors = [
+        MonitorConfig(
+            name="missing values", metric="null_rate", columns="features", above=0.05, relative="difference",
+            severity=Severity.P1,
+        ),
+        MonitorConfig(name="input drift", metric="psi", columns="features", window=week, above=0.25),
+        MonitorConfig(name="prediction drift", metric="psi", columns=("score",), window=week, above=0.25),
+        MonitorConfig(
+            name="log loss", metric="log_loss", window=week, above=0.05, relative="difference", severity=Severity.P1,
+            min_rows=200,
+        ),
+        MonitorConfig(
+            name="AUC", metric="auc", window=week, below=-0.05, relative="difference", severity=Severity.P1,
+            min_rows=200,
+        ),
+        MonitorConfig(name="errors", metric="error_rate", above=0.02, severity=Severity.P1),
+        MonitorConfig(
+            name="latency", metric="p95", columns=("latency_ms",), above=2.0, relative="ratio", baseline=2 * week,
+            severity=Severity.P1,
+        ),
+        MonitorConfig(name="volume", metric="volume", below=0.5, relative="ratio", baseline=4 * week),
+    ]  # fmt: skip
+    if Kind.NUMERIC in kinds:
+        monitors += [
+            MonitorConfig(
+                name="sentinel values", metric="sentinel_rate", columns="features", above=0.005, severity=Severity.P1
+            ),
+            MonitorConfig(name="values out of range", metric="out_of_range", columns="features", above=0.05),
+        ]
+    if Kind.CATEGORICAL in kinds:
+        monitors.append(MonitorConfig(name="new categories", metric="new_category", columns="features", above=0.02))
+    return tuple(monitors)
+
+
+def plan(config: ModelConfig) -> list[Watch]:
+    """Every look that the configuration asks for, with its share of the alarm budget.
+
+    Raises ConfigError, with the path to the mistake, for an unknown metric or column and for a metric that does
+    not fit its column.
+    """
+    pairs: list[tuple[MonitorConfig, Metric, str, Kind]] = []
+    for i, monitor in enumerate(config.monitors if config.monitors is not None else default_monitors(config)):
+        try:
+            metric = find(monitor.metric)
+            pairs += [(monitor, metric, column, kind) for column, kind in _columns(monitor, metric, config)]
+        except ConfigError as problem:
+            raise ConfigError(f'monitor "{monitor.name}": {problem}', ("monitors", i, *problem.path)) from problem
+    grains = MONTH / config.grain_length
+    looks = {s: sum(monitor.severity is s for monitor, *_ in pairs) * grains for s in Severity}
+    return [
+        Watch(
+            metric, column, kind, m.window, min(config.alarm_budget[m.severity] / looks[m.severity], LARGEST_ERROR), m
+        )
+        for m, metric, column, kind in pairs
+    ]
+
+
+def shown(config: ModelConfig) -> list[Watch]:
+    """Looks that are only shown: performance, for each version, and the service, whatever is judged."""
+    wanted = [(name, m.column) for name, m in METRICS.items() if m.labels]
+    wanted += [(name, "latency_ms") for name in ("p50", "p95", "p99")] + [
+        ("error_rate", "status"),
+        ("volume", "status"),
+    ]
+    return [
+        Watch(METRICS[name], column, MODEL_COLUMNS[column], config.grain_length, SHOWN)
+        for name, column in wanted
+        if column is not None
+    ]
+
+
+def _columns(monitor: MonitorConfig, metric: Metric, config: ModelConfig) -> Iterable[tuple[str, Kind]]:
+    if metric.column is not None:
+        if monitor.columns is not None and monitor.columns != (metric.column,):
+            raise ConfigError(
+                f"{metric.name} is of the whole model and takes no columns; leave columns out", ("columns",)
+            )
+        return [(metric.column, MODEL_COLUMNS[metric.column])]
+    features = {name: column.kind for name, column in config.columns.items()}
+    if monitor.columns is None or monitor.columns == "features":
+        fitting = [(name, kind) for name, kind in features.items() if kind in metric.kinds]
+        if not fitting:
+            raise ConfigError(
+                f"{metric.name} fits no feature of this model; it is for {_kinds(metric)} ones", ("columns",)
+            )
+        return fitting
+    known = {**features, **MODEL_COLUMNS}
+    for name in monitor.columns:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f'did you mean "{near[0]}"?' if near else f"known columns: {', '.join(known)}"
+            raise ConfigError(f'there is no column "{name}"; {hint}', ("columns",))
+        if known[name] not in metric.kinds:
+            raise ConfigError(
+                f'{metric.name} does not fit "{name}": it is for {_kinds(metric)} columns and "{name}" is'
+                f" {known[name]}; choose another metric or column",
+                ("metric",),
+            )
+    return [(name, known[name]) for name in monitor.columns]
+
+
+def _kinds(metric: Metric) -> str:
+    return " or ".join(sorted(metric.kinds))
+
+
+def measure(
+    watch: Watch, subject: Subject, *, model: str, version: str, window: Window, config: str, because: tuple[str, ...]
+) -> Point:
+    """The point of one look: the metric's value and interval, or those of its change against the baseline."""
+    estimate = watch.metric.compute(subject, watch.alpha)
+    monitor = watch.monitor
+    if monitor and monitor.relative:
+        before = watch.metric.compute(subject.of_baseline, watch.alpha)
+        change = difference if monitor.relative == "difference" else ratio
+        estimate = change(estimate, before).about(**estimate.detail)
+    name = monitor.name if monitor else ""
+    coverage = None
+    if watch.metric.labels and subject.n:
+        coverage = sum(profile.n for profile in subject.labelled.values()) / subject.n
+    return Point(
+        id=row_id("point", model, version, watch.column, watch.metric.name, name, window.start, window.end, config),
+        model=model,
+        version=version,
+        segment=ALL,
+        column=watch.column,
+        metric=watch.metric.name,
+        monitor=name,
+        window=window,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        confidence=1 - watch.alpha,
+        n=estimate.n,
+        n_baseline=estimate.n_baseline,
+        coverage=coverage,
+        detail=estimate.detail,
+        config=config,
+        because=because,
+    )
+
+
+def judge(monitor: MonitorConfig, metric: Metric, point: Point, label_coverage: float) -> Verdict:
+    """What the monitor says of the point: a breach only if the whole interval lies outside the limit.
+
+    Args:
+        label_coverage: the share of labelled predictions from which a label metric counts as mature.
+    """
+    status, reason = _status(monitor, metric, point, label_coverage)
+    return Verdict(
+        id=row_id("verdict", point.id),
+        model=point.model,
+        monitor=monitor.name,
+        cause=metric.cause,
+        column=point.column,
+        segment=point.segment,
+        metric=point.metric,
+        severity=monitor.severity,
+        window=point.window,
+        status=status,
+        reason=reason,
+        value=point.value,
+        low=point.low,
+        high=point.high,
+        limit=monitor.limit,
+        direction=monitor.direction,
+        n=point.n,
+        config=point.config,
+        because=(point.id,),
+    )
+
+
+def _status(monitor: MonitorConfig, metric: Metric, point: Point, label_coverage: float) -> tuple[Status, Reason]:
+    if point.coverage is not None and point.coverage < label_coverage:
+        return Status.PROVISIONAL, Reason.LABELS_IMMATURE
+    if not point.n and not metric.any_size:
+        return Status.NO_DATA, Reason.NOTHING_ARRIVED
+    if point.value is None or point.low is None or point.high is None:
+        return Status.NOT_ENOUGH_DATA, Reason.NOT_COMPARABLE
+    if point.n < monitor.min_rows and not metric.any_size:
+        return Status.NOT_ENOUGH_DATA, Reason.TOO_FEW_ROWS
+    above = monitor.direction == "above"
+    if point.low > monitor.limit if above else point.high < monitor.limit:
+        return Status.BREACH, Reason.OUTSIDE_LIMIT
+    inside = point.value <= monitor.limit if above else point.value >= monitor.limit
+    return Status.HEALTHY, Reason.INSIDE_LIMIT if inside else Reason.NOT_CONFIDENT
