@@ -83,7 +83,9 @@ def cells(
     the next ones until they reach it together (Cochran 1954): neighbours for ordered cells, other rare categories
     for the rest. The sampling error of a rarer cell has no known form. A category that is rare by expectation
     but has `4 * least` rows on the smaller side stays: equal distributions do that less than once in ten
-    million times.
+    million times. With more than ten cells `least` grows with the fourth root of their number: what the
+    intervals leave uncorrected falls with the square of the rows a cell, the noise it must hide behind grows
+    with the root of the cells.
 
     Returns the two count vectors over the cells.
     """
@@ -95,6 +97,7 @@ def cells(
     present = current + baseline > 0
     current, baseline = current[present], baseline[present]
     n, m = current.sum(), baseline.sum()
+    least *= max(len(current) / 10, 1.0) ** 0.25
     expected = (current + baseline) * min(n, m) / (n + m)
     smaller = current if n < m else baseline
     pooled = np.full(len(current), True) if ordered else (expected < least) & (smaller < 4 * least)
@@ -110,7 +113,7 @@ def cells(
     if gathered and last > 0:  # what is left over is too rare to stand alone
         joins = last - 1 if last > first else int(group[~pooled][np.argmin(expected[~pooled])])
         group[group == last] = joins
-    return np.bincount(group, current), np.bincount(group, baseline)
+    return np.bincount(group, current).astype(float), np.bincount(group, baseline).astype(float)
 
 
 def ks_estimate(current: Floats, baseline: Floats, alpha: float) -> Estimate:
@@ -205,23 +208,24 @@ def _divergence(
     With `u = p - q` and `s = (p + q) / 2` the divergence is `scale * sum (u^2 / s + quartic * u^4 / s^3)` to
     fourth order. With `N = nm / (n + m)`, `N * value / scale` is close to a noncentral chi-square with `cells - 1`
     degrees of freedom and noncentrality `N * truth / scale` (Menendez, Morales, Pardo and Vajda 1995). Inverting
-    it in the noncentrality gives the interval. N is made smaller for two reasons, by the larger of two factors:
+    it in the noncentrality gives the interval. Two corrections make it hold for real samples:
 
-    - Cells of few rows raise the mean. Poisson moments to fourth order give a cell of share s the mean
-      `scale * (a + b + ((a - b)^2 / 4 + 3 quartic (a + b)^2) / s)`, with `a = 1/n` and `b = 1/m`; N is divided by
-      the ratio to the leading term (as Bartlett 1937 does with a likelihood ratio).
-    - Far from equality the first-order (delta method) variance may be larger than that distribution's; N is
+    - Cells of few rows raise the mean and the variance. Poisson moments to fourth order give a cell of share s
+      the mean `scale * (a + b + ((a - b)^2 / 4 + 3 quartic (a + b)^2) / s)`, with `a = 1/n` and `b = 1/m`; the
+      variance grows by about four times that relative excess. The chi-square is scaled and its degrees of freedom
+      are chosen to have this mean and variance (Satterthwaite 1946).
+    - Far from equality the first-order (delta method) variance may be larger than that distribution's; N is then
       divided by their ratio. `by_p` and `by_q` are the divergence's partial derivatives.
     """
     size = n * m / (n + m)
-    freedom = len(p) - 1
-    if freedom == 0:
+    cells = len(p) - 1
+    if cells == 0:
         return 0.0, 0.0, 0.0
-    few = ((1 / n - 1 / m) ** 2 / 4 + 3 * quartic * (1 / n + 1 / m) ** 2) * (2 / (p + q)).sum()
-    inflation = 1 + float(few) * size / freedom
-    noise = scale * freedom / size * inflation
+    few = float((((1 / n - 1 / m) ** 2 / 4 + 3 * quartic * (1 / n + 1 / m) ** 2) * 2 / (p + q)).sum()) * size / cells
+    noise = scale * cells / size * (1 + few)
+    freedom, inflation = cells * (1 + few) ** 2 / (1 + 4 * few), (1 + 4 * few) / (1 + few)
     slope = ((p * by_p**2).sum() - (p * by_p).sum() ** 2) / n + ((q * by_q**2).sum() - (q * by_q).sum() ** 2) / m
-    if value > scale * freedom / size:
+    if value > noise:
         inflation = max(inflation, slope * size / (4 * scale * value))
     effective = size / inflation
     statistic = effective * value / scale
