@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import betaincinv, gammaincinv, ndtri
+from scipy.special import bdtr, bdtrik, betaincinv, gammaincinv, rel_entr, stdtrit
 
 from watchkeeper.stats.grid import Floats
 
@@ -18,7 +18,8 @@ from watchkeeper.stats.grid import Floats
 class Estimate:
     """A value, the interval that holds the truth, and the number of rows behind it.
 
-    `value` is None where the quantity does not exist for the data at hand; it is never NaN.
+    `value` is None where the quantity does not exist for the data at hand; it is never NaN. `low` or `high` alone
+    is None where the rows are too few to bound the truth on that side.
     """
 
     value: float | None
@@ -68,75 +69,118 @@ def rate(events: int, exposure: float, alpha: float) -> Estimate:
 
 
 def mean(total: float, squares: float, n: int, alpha: float) -> Estimate:
-    """A mean from the sum and the sum of squares, with the normal interval."""
+    """A mean from the sum and the sum of squares, with Student's t interval.
+
+    Asymptotic where the values are not normal: a skewed column asks for some hundreds of rows. A single row
+    bounds nothing.
+    """
     if n == 0:
         return Estimate.absent(0)
     value = total / n
-    variance = max(squares / n - value * value, 0.0) * n / max(n - 1, 1)
-    half = -float(ndtri(alpha)) * (variance / n) ** 0.5
+    if n == 1:
+        return Estimate(value, None, None, n)
+    variance = max(squares / n - value * value, 0.0) * n / (n - 1)
+    half = -float(stdtrit(n - 1, alpha)) * (variance / n) ** 0.5
     return Estimate(value, value - half, value + half, n)
+
+
+def bounded_mean(value: float, n: float, alpha: float) -> tuple[float, float]:
+    """The interval of a mean of `n` independent values in [0, 1] of any distribution: `(low, high)`.
+
+    Every truth whose Bernoulli relative entropy `n KL(value, truth)` is at most `ln(1 / alpha)` (Hoeffding 1963,
+    theorem 1). Valid for any n. It holds for a two-sample U-statistic too, with the smaller sample's size as `n`
+    (section 5b).
+
+    >>> low, high = bounded_mean(1.0, 10, 0.05)
+    >>> round(low, 3), high
+    (0.741, 1.0)
+    """
+
+    def furthest(inside: float, outside: float) -> float:
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            entropy = float(rel_entr(value, middle) + rel_entr(1 - value, 1 - middle))
+            inside, outside = (middle, outside) if n * entropy <= -np.log(alpha) else (inside, middle)
+        return outside
+
+    return furthest(value, 0.0), furthest(value, 1.0)
 
 
 def quantile(q: float, lower: Floats, upper: Floats, counts: Floats, alpha: float) -> Estimate:
     """A quantile from ordered bins, with the interval of order statistics (Conover 1999, section 3.2).
 
     Args:
-        q: between 0 and 1.
+        q: between 0 and 1, both excluded.
         lower, upper: each bin's ends, ascending, shape (bins,).
         counts: rows per bin, shape (bins,).
 
-    Within a bin values are taken as evenly spread; the value is off by at most the bin's width.
+    Within a bin values are taken as evenly spread; the value is off by at most the bin's width. The interval
+    reaches from the lower end of one order statistic's bin to the upper end of another's, whose ranks come from
+    the exact binomial distribution. An end is None where no row is extreme enough to bound the quantile, as for
+    the upper end of a 99th percentile of a hundred rows.
     """
     n = int(counts.sum())
     if n == 0:
         return Estimate.absent(0)
-    half = -float(ndtri(alpha)) * (n * q * (1 - q)) ** 0.5
-    ranks = np.array([q * n, q * n - half, q * n + half])
     cumulative = np.cumsum(counts)
-    at = np.minimum(np.searchsorted(cumulative, np.clip(ranks, 0, n)), len(counts) - 1)
-    before = cumulative[at] - counts[at]
-    share = np.clip((ranks - before) / np.maximum(counts[at], 1), 0, 1)
-    value, low, high = lower[at] + share * (upper[at] - lower[at])
-    return Estimate(float(value), float(low), float(high), n)
+
+    def bin_of(rank: float) -> int:
+        return min(int(np.searchsorted(cumulative, rank)), len(counts) - 1)
+
+    at = bin_of(q * n)
+    share = min(max((q * n - (cumulative[at] - counts[at])) / max(counts[at], 1), 0.0), 1.0)
+    value = float(lower[at] + share * (upper[at] - lower[at]))
+    below, above = _binomial_rank(alpha, n, q), _binomial_rank(1 - alpha, n, q) + 1
+    low = min(float(lower[bin_of(below)]), value) if below >= 1 else None
+    high = max(float(upper[bin_of(above)]), value) if above <= n else None
+    return Estimate(value, low, high, n)
+
+
+def _binomial_rank(probability: float, n: int, q: float) -> int:
+    """The least k with `P(Binomial(n, q) <= k) >= probability`."""
+    if bdtr(0, n, q) >= probability:
+        return 0
+    k = int(np.ceil(bdtrik(probability, n, q)))
+    return k - 1 if k > 0 and bdtr(k - 1, n, q) >= probability else k
 
 
 def difference(current: Estimate, baseline: Estimate) -> Estimate:
     """Current minus baseline, by recovering variances from the two intervals (MOVER; Zou and Donner 2008).
 
-    With Wilson intervals of proportions this is Newcombe's method 10; here the parts may be any estimates.
+    With Wilson intervals of proportions this is Newcombe's method 10; here the parts may be any estimates. An end
+    is None where an end that it rests on is.
     """
-    parts = _parts(current, baseline)
-    if parts is None:
+    if current.value is None or baseline.value is None:
         return Estimate.absent(current.n, baseline.n)
-    a, a_low, a_high, b, b_low, b_high = parts
+    a, b = current.value, baseline.value
     value = a - b
-    low = value - ((a - a_low) ** 2 + (b_high - b) ** 2) ** 0.5
-    high = value + ((a_high - a) ** 2 + (b - b_low) ** 2) ** 0.5
+    low = None if current.low is None or baseline.high is None else value - _root(a - current.low, baseline.high - b)
+    high = None if current.high is None or baseline.low is None else value + _root(current.high - a, b - baseline.low)
     return Estimate(value, low, high, current.n, baseline.n, {"current": a, "baseline": b})
 
 
 def ratio(current: Estimate, baseline: Estimate) -> Estimate:
-    """Current over baseline, for positive quantities: the difference of logarithms by MOVER.
+    """Current over baseline, for quantities that are not negative: the difference of logarithms by MOVER.
 
-    Absent where the baseline's interval reaches zero. A current value of zero gives a ratio of zero, with the
-    upper end from the current upper end over the baseline's value.
+    Absent where the baseline's interval reaches zero, or where the current value is negative. A current interval
+    that reaches zero gives a ratio's interval from zero to the current upper end over the baseline's lower end.
     """
-    parts = _parts(current, baseline)
-    if parts is None or parts[4] <= 0:
+    a, b = current.value, baseline.value
+    if a is None or b is None or a < 0 or baseline.low is None or baseline.low <= 0:
         return Estimate.absent(current.n, baseline.n)
-    a, a_low, a_high, b, b_low, b_high = parts
-    detail = {"current": a, "baseline": b}
-    if a <= 0 or a_low <= 0:
-        return Estimate(a / b, 0.0, max(a_high, 0.0) / b_low, current.n, baseline.n, detail)
-    down = (np.log(a / a_low) ** 2 + np.log(b_high / b) ** 2) ** 0.5
-    up = (np.log(a_high / a) ** 2 + np.log(b / b_low) ** 2) ** 0.5
     value = a / b
-    return Estimate(value, float(value * np.exp(-down)), float(value * np.exp(up)), current.n, baseline.n, detail)
+    low = high = None
+    if current.low is None or current.low <= 0:
+        low = 0.0
+        if current.high is not None:
+            high = current.high / baseline.low
+    else:
+        if baseline.high is not None:
+            low = value * float(np.exp(-_root(np.log(a / current.low), np.log(baseline.high / b))))
+        if current.high is not None:
+            high = value * float(np.exp(_root(np.log(current.high / a), np.log(b / baseline.low))))
+    return Estimate(value, low, high, current.n, baseline.n, {"current": a, "baseline": b})
 
 
-def _parts(current: Estimate, baseline: Estimate) -> tuple[float, float, float, float, float, float] | None:
-    if current.value is None or current.low is None or current.high is None:
-        return None
-    if baseline.value is None or baseline.low is None or baseline.high is None:
-        return None
-    return current.value, current.low, current.high, baseline.value, baseline.low, baseline.high
+def _root(first: float, second: float) -> float:
+    return float(np.hypot(first, second))

@@ -62,7 +62,8 @@ def stratified_difference(
 
     Strata are weighted by `n m / (n + m)`, which is best for a difference that is the same in all of them; what
     differs between strata cancels, also when the arms' shares change. Variances are pooled over the strata of each
-    arm. Returns `(value, low, high)`, or three None while no stratum holds both arms.
+    arm. Returns `(value, low, high)`; three None while no stratum holds both arms, and no interval while an arm's
+    losses have not varied within a stratum.
 
     Args:
         strata: the two arms' losses, one pair a stratum.
@@ -75,9 +76,12 @@ def stratified_difference(
     weights = [a.n * b.n / (a.n + b.n) for a, b in pairs]
     size = sum(weights)
     value = sum(w * (a.mean - b.mean) for w, (a, b) in zip(weights, pairs, strict=True)) / size
-    first, second = (
-        sum(arm.n * arm.variance for arm in side) / sum(arm.n for arm in side) for side in zip(*pairs, strict=True)
-    )
+    arms = list(zip(*pairs, strict=True))
+    freedom = [sum(arm.n - 1 for arm in side) for side in arms]
+    spread = [sum(arm.n * arm.variance for arm in side) for side in arms]
+    if not all(freedom) or not sum(spread):
+        return value, None, None
+    first, second = (s / f for s, f in zip(spread, freedom, strict=True))
     variance = sum(w * w * (first / a.n + second / b.n) for w, (a, b) in zip(weights, pairs, strict=True)) / size**2
     half = variance**0.5 * mixture_factor(size, alpha, tuned_for)
     return value, value - half, value + half
