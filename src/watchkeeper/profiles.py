@@ -87,12 +87,12 @@ class Profile:
         return dict(zip(self.values, self.counts.tolist(), strict=True))
 
     def mean(self, grid: Grid) -> float | None:
-        """The mean from the bins' middles; None without a regular value."""
+        """The mean with each bin's values evenly spread; None without a regular value."""
         bins, counts = self.regular
         if not len(bins):
             return None
-        lower, upper = grid.edges(bins)
-        return float(((lower + upper) / 2 * counts).sum() / counts.sum())
+        lower, upper = grid.spread(bins)
+        return float(((lower + upper) / 2 * (counts / counts.sum())).sum())
 
     def to_bytes(self) -> bytes:
         """A compact form that `from_bytes` reads back; it depends on the content alone."""
@@ -131,15 +131,21 @@ def _decode(data: bytes) -> Profile:
 
 def numeric(grid: Grid, counts: dict[int, int], low: float | None, high: float | None) -> Profile:
     """A numeric profile from counts per bin number (special ones included)."""
-    bins = np.asarray(sorted(counts), dtype=np.int64)
-    return Profile(grid.name, bins, (), np.asarray([counts[int(b)] for b in bins], dtype=np.int64), 0, low, high)
+    bins = np.asarray(sorted(b for b, count in counts.items() if count), dtype=np.int64)
+    tallies = np.asarray([counts[int(b)] for b in bins], dtype=np.int64)
+    return Profile(grid.name, bins, (), tallies, 0, _unsigned(low), _unsigned(high))
 
 
 def categorical(counts: dict[str, int], nulls: int = 0) -> Profile:
     """A categorical profile from counts per value."""
-    values = tuple(sorted(counts))
+    values = tuple(sorted(value for value, count in counts.items() if count))
     tallies = np.asarray([counts[v] for v in values], dtype=np.int64)
     return Profile(CATEGORIES, np.zeros(0, dtype=np.int64), values, tallies, nulls, None, None)
+
+
+def _unsigned(end: float | None) -> float | None:
+    """Zero without its sign: which zero is the lesser would depend on the order of merging."""
+    return None if end is None else end + 0.0
 
 
 def merge(profiles: Iterable[Profile]) -> Profile | None:
@@ -202,8 +208,9 @@ class Subject:
 
     @property
     def scores(self) -> Scores:
-        """The score-by-label counts of the labelled rows."""
-        assert self.grid is not None
+        """The score-by-label counts of the labelled rows; none without a grid."""
+        if self.grid is None:
+            return Scores(*(np.zeros(0) for _ in range(4)))
         sides = {label: self.labelled[label].regular for label in ("0", "1") if label in self.labelled}
         bins = np.unique(np.concatenate([side[0] for side in sides.values()])) if sides else np.zeros(0, dtype=np.int64)
         counts: dict[str, Floats] = {label: np.zeros(len(bins)) for label in ("0", "1")}

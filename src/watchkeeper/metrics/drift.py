@@ -54,9 +54,12 @@ def wasserstein(subject: Subject, alpha: float) -> Estimate:
 
 
 def _pair(subject: Subject) -> tuple[Floats, Floats, bool, Floats, Floats] | None:
-    """Both sides' present values as counts over the same cells, ascending; None unless each side has some."""
+    """Both sides' present values as counts over the same cells, ascending.
+
+    None unless each side has some, and where the sides lie on different grids.
+    """
     current, baseline = subject.current, subject.baseline
-    if current is None or baseline is None:
+    if current is None or baseline is None or current.grid != baseline.grid:
         return None
     if current.kind is Kind.CATEGORICAL:
         values = sorted({*current.values, *baseline.values})
@@ -65,9 +68,10 @@ def _pair(subject: Subject) -> tuple[Floats, Floats, bool, Floats, Floats] | Non
         second = np.array([two.get(v, 0) for v in values], dtype=float)
         lower = upper = np.zeros(len(values))
     else:
-        assert subject.grid is not None
+        if subject.grid is None:
+            return None
         bins, first, second = distances.aligned(*current.regular, *baseline.regular)
-        lower, upper = subject.grid.edges(bins)
+        lower, upper = subject.grid.spread(bins)
     if not first.sum() or not second.sum():
         return None
     return first, second, current.kind is Kind.NUMERIC, lower, upper

@@ -13,6 +13,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +28,14 @@ TAIL_STEPS = 8
 LARGEST_BIN = 0.004
 MAX_KNOTS = 64
 MAX_ATOMS = 64
-"""A column with at most this many distinct values gets one bin for each."""
+"""A column with at most this many distinct values, seen twice each on average, gets one bin for each."""
 MAX_RATIO = 1e300
 """Distances beyond the outer knots are cut here, in units of the tail's scale; so bins stay numbered."""
 
-SENTINELS = tuple(
-    float(sign * value) for value in (1, 9, 99, 999, 9999, 99999, 999999, 9999999, 2147483647) for sign in (-1, 1)
-) + (-2147483648.0,)
+SENTINELS = (
+    *(float(s * v) for v in (1, 9, 99, 999, 9999, 99999, 999999, 9999999, 2147483647) for s in (-1, 1)),
+    -2147483648.0,
+)
 """Values that systems write for "unknown". Those outside a column's reference range are counted apart."""
 
 
@@ -41,7 +43,7 @@ SENTINELS = tuple(
 class Grid:
     """The numbered bins of one numeric column.
 
-    Bin `k * steps + i` covers `[a, a + w)` with `a = knots[k] + i * w` and `w = (knots[k+1] - knots[k]) / steps`.
+    Bin `k * steps + i` covers `[a(i), a(i + 1))` with `a(i) = knots[k] + i * (knots[k+1] - knots[k]) / steps`.
     The last knot is a bin of its own, number `top`. Above it, bin `top + 1 + j` covers the values whose
     `TAIL_STEPS * log1p((x - knots[-1]) / scale)` lies in `[j, j + 1)`; below the first knot, bin `-1 - j`
     likewise. With `steps = 1` the knots are the distinct values of a discrete column.
@@ -77,17 +79,17 @@ class Grid:
         finite = np.sort(values[np.isfinite(values)])
         if low is not None and high is not None:
             finite = np.concatenate([[low], finite, [high]])
+        finite = np.clip(finite, -MAX_RATIO, MAX_RATIO)
         if len(finite) == 0:
             finite = np.zeros(1)
         atoms, counts = np.unique(finite, return_counts=True)
-        if len(atoms) <= MAX_ATOMS:
+        if len(atoms) == 1 or (len(atoms) <= MAX_ATOMS and 2 * len(atoms) <= len(finite)):
             knots, steps = atoms, 1
         else:
             knots, steps = _refine(atoms, counts / counts.sum()), STEPS
         least, greatest = float(atoms[0]), float(atoms[-1])
-        scale = float(np.std(finite)) if np.isfinite(np.std(finite)) else 0.0
-        if not scale:
-            scale = max(abs(least), abs(greatest)) or 1.0
+        reach = max(abs(least), abs(greatest)) or 1.0
+        scale = float(np.std(finite / reach)) * reach or reach  # squares of very large values would overflow
         return cls(
             knots=tuple(float(k) for k in knots),
             steps=steps,
@@ -106,15 +108,27 @@ class Grid:
         inside = np.clip(bins, 0, max(self.top - 1, 0))
         k, i = np.divmod(inside, self.steps)
         right = np.minimum(k + 1, len(knots) - 1)
-        width = (knots[right] - knots[k]) / self.steps
-        lower, upper = knots[k] + i * width, np.where(i + 1 == self.steps, knots[right], knots[k] + (i + 1) * width)
+        gap = knots[right] - knots[k]
+        lower = knots[k] + i * gap / self.steps
+        upper = np.where(i + 1 == self.steps, knots[right], knots[k] + (i + 1) * gap / self.steps)
         at_top = bins == self.top
         lower, upper = np.where(at_top, knots[-1], lower), np.where(at_top, knots[-1], upper)
         beyond = np.where(bins > self.top, bins - self.top - 1, np.where(bins < 0, -1 - bins, 0))
-        near = np.minimum(self.scale * np.expm1(np.minimum(beyond / TAIL_STEPS, 700.0)), MAX_RATIO)
-        far = np.minimum(self.scale * np.expm1(np.minimum((beyond + 1) / TAIL_STEPS, 700.0)), MAX_RATIO)
+        with np.errstate(over="ignore"):
+            near = np.minimum(self.scale * np.expm1(np.minimum(beyond / TAIL_STEPS, 700.0)), MAX_RATIO)
+            far = np.minimum(self.scale * np.expm1(np.minimum((beyond + 1) / TAIL_STEPS, 700.0)), MAX_RATIO)
         lower = np.where(bins > self.top, knots[-1] + near, np.where(bins < 0, knots[0] - far, lower))
         upper = np.where(bins > self.top, knots[-1] + far, np.where(bins < 0, knots[0] - near, upper))
+        return lower, upper
+
+    def spread(self, bins: Ints) -> tuple[Floats, Floats]:
+        """The ends between which the values of each bin are taken to lie, evenly spread.
+
+        The bin's own ends, but for a discrete column: its values lie at the knots, not between them.
+        """
+        lower, upper = self.edges(bins)
+        if self.steps == 1:
+            upper = np.where((bins >= 0) & (bins <= self.top), lower, upper)
         return lower, upper
 
     def to_dict(self) -> dict[str, object]:
@@ -128,7 +142,8 @@ class Grid:
     @classmethod
     def from_dict(cls, data: dict[str, object]) -> Grid:
         knots, sentinels = data["knots"], data["sentinels"]
-        assert isinstance(knots, list) and isinstance(sentinels, list)
+        assert isinstance(knots, list)
+        assert isinstance(sentinels, list)
         return cls(tuple(knots), int(str(data["steps"])), float(str(data["scale"])), tuple(sentinels))
 
 
@@ -142,9 +157,7 @@ def _refine(atoms: Floats, mass: Floats) -> Floats:
     quantiles = np.searchsorted(cumulative, np.linspace(0, 1, 17)[1:-1])
     knots = np.unique(np.concatenate([atoms[[0, -1]], atoms[quantiles]]))
     while len(knots) < MAX_KNOTS:
-        edges = np.concatenate(
-            [*(np.linspace(a, b, STEPS, endpoint=False) for a, b in zip(knots, knots[1:], strict=False)), knots[-1:]]
-        )
+        edges = np.concatenate([*(np.linspace(a, b, STEPS, endpoint=False) for a, b in pairwise(knots)), knots[-1:]])
         which = np.searchsorted(edges, atoms, side="right") - 1
         full = np.bincount(which, mass, minlength=len(edges))
         largest = np.zeros(len(edges))
