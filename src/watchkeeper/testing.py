@@ -1,0 +1,196 @@
+"""Contracts that every member of a registry keeps, for the product's own tests and for authors of plug-ins.
+
+from watchkeeper.testing import check_metric
+
+def test_my_metric_keeps_the_contract() -> None:
+    check_metric(METRICS["my_metric"])
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from watchkeeper.metrics import Metric
+from watchkeeper.profiles import (
+    NAN,
+    NEGATIVE_INFINITY,
+    NULL,
+    POSITIVE_INFINITY,
+    SENTINEL,
+    Profile,
+    Subject,
+    categorical,
+    merge,
+    numeric,
+)
+from watchkeeper.schema import Kind
+from watchkeeper.stats.estimates import Estimate
+from watchkeeper.stats.grid import MAX_RATIO, TAIL_STEPS, Floats, Grid, Ints
+
+ALPHAS = (0.05, 1e-6)
+
+Columns = dict[str, Sequence[float | str | None]]
+
+NUMERIC_COLUMNS: Columns = {
+    "empty": [],
+    "one row": [0.25],
+    "all null": [None] * 40,
+    "constant": [0.5] * 40,
+    "ordinary": [(i * 37 % 101) / 101 for i in range(300)],
+    "shifted": [0.5 + (i * 37 % 101) / 202 for i in range(60)],
+    "far away": [1e300, -1e300, 1e12, 5.0, -3.0] * 12,
+    "not a number": [math.nan] * 20 + [0.1, 0.9, None],
+    "infinite": [math.inf, -math.inf] * 20,
+    "some of everything": [0.0, 1.0, 0.3, None, math.nan, math.inf, -math.inf, -999.0, 9999.0, 1e-300] * 6,
+}
+CATEGORICAL_COLUMNS: Columns = {
+    "empty": [],
+    "one row": ["ok"],
+    "all null": [None] * 40,
+    "constant": ["ok"] * 40,
+    "ordinary": [("ok", "timeout", "error")[i * 37 % 101 % 3] for i in range(300)],
+    "new category": ["ok", "never seen", None] * 20,
+    "all new": [f"new {i}" for i in range(60)],
+}
+
+
+def bin_numbers(values: Floats, grid: Grid) -> Ints:
+    """The bin number of each value, as `Grid` defines it; the slow twin of what the engines compute.
+
+    Args:
+        values: doubles of any kind, shape (rows,).
+
+    Example:
+        >>> bin_numbers(np.array([0.5, 2.0, np.nan]), Grid.unit(10)).tolist()
+        [5, 18, 2000000001]
+    """
+    knots = np.asarray(grid.knots)
+    out = np.full(len(values), NAN, dtype=np.int64)
+    out[values == np.inf], out[values == -np.inf] = POSITIVE_INFINITY, NEGATIVE_INFINITY
+    finite = np.isfinite(values)
+    at = np.flatnonzero(finite & (values >= knots[0]) & (values < knots[-1]))
+    k = np.searchsorted(knots, values[at], side="right") - 1
+    steps = np.floor((values[at] - knots[k]) * (grid.steps / (knots[k + 1] - knots[k]))) if len(at) else 0
+    out[at] = k * grid.steps + np.minimum(steps, grid.steps - 1)
+    out[values == knots[-1]] = grid.top
+    for sign, end in ((1, knots[-1]), (-1, knots[0])):
+        at = np.flatnonzero(finite & (sign * (values - end) > 0))
+        with np.errstate(over="ignore"):
+            ratio = np.minimum(np.abs(values[at] - end) / grid.scale, MAX_RATIO)
+        beyond = np.floor(TAIL_STEPS * np.log1p(ratio)).astype(np.int64)
+        out[at] = grid.top + 1 + beyond if sign > 0 else -1 - beyond
+    for i, value in enumerate(grid.sentinels):
+        out[values == value] = SENTINEL + i
+    return out
+
+
+def profile_of(values: Sequence[float | str | None], grid: Grid | None = None) -> Profile:
+    """The profile of a list of values; of numbers (None for null) with a grid, of strings without."""
+    if grid is None:
+        words = [v for v in values if isinstance(v, str)]
+        return categorical(dict(Counter(words)), len(values) - len(words))
+    present = np.array([v for v in values if v is not None and not isinstance(v, str)], dtype=float)
+    counts = dict(Counter(bin_numbers(present, grid).tolist()))
+    counts[NULL] = len(values) - len(present)
+    finite = present[np.isfinite(present)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
+    return numeric(grid, counts, low, high)
+
+
+def check_metric(metric: Metric) -> None:
+    """Hold a metric to the contract of all metrics, on every pair of awkward columns.
+
+    On empty, single, null, constant, NaN, infinite, far-away and never-seen values, with and without a baseline,
+    it must: not raise or warn, return finite numbers or None, keep `low <= value <= high`, grow wider with
+    confidence, leave its subject alone, give the same for merged parts as for the whole in any order, and have no
+    value without the baseline or the labels that it says it needs.
+
+    Raises AssertionError that names the metric and the case.
+    """
+    for kind in sorted(metric.kinds):
+        columns = NUMERIC_COLUMNS if kind is Kind.NUMERIC else CATEGORICAL_COLUMNS
+        for grid_of in ("ordinary", "constant", "all null") if kind is Kind.NUMERIC else ("",):
+            grid = _grid(metric, grid_of) if grid_of else None
+            for current in (None, *columns):
+                for baseline in (None, *columns):
+                    case = f"{metric.name} on {kind}: {current!r} against {baseline!r}, grid of {grid_of!r}"
+                    whole = _subject(metric, columns, current, baseline, grid)
+                    parts = _subject(metric, columns, current, baseline, grid, parts=3)
+                    _check_case(metric, whole, parts, case)
+
+
+def _check_case(metric: Metric, subject: Subject, parts: Subject, case: str) -> None:
+    before = [p.to_bytes() for p in (subject.current, subject.baseline) if p is not None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wide, narrow = (_computed(metric, subject, alpha, case) for alpha in sorted(ALPHAS))
+        merged = _computed(metric, parts, max(ALPHAS), case)
+        no_grid = _computed(metric, replace(subject, grid=None), max(ALPHAS), case)
+    after = [p.to_bytes() for p in (subject.current, subject.baseline) if p is not None]
+    assert before == after, f"{case}: the metric changed its subject"
+    assert merged == narrow, f"{case}: merged parts give {merged}, the whole {narrow}"
+    assert isinstance(no_grid, Estimate), case
+    assert (wide.value is None) == (narrow.value is None), f"{case}: whether there is a value depends on alpha"
+    for smaller, larger in ((wide.low, narrow.low), (narrow.high, wide.high)):
+        if smaller is not None and larger is not None:
+            assert smaller <= larger + 1e-9 * max(1, abs(larger)), f"{case}: more confidence gave a narrower interval"
+    if metric.needs_baseline and subject.baseline is None:
+        assert narrow.value is None, f"{case}: a value without the baseline that it needs"
+    if metric.labels and not subject.labelled:
+        assert narrow.value is None, f"{case}: a value without labels"
+
+
+def _computed(metric: Metric, subject: Subject, alpha: float, case: str) -> Estimate:
+    try:
+        estimate = metric.compute(subject, alpha)
+    except Exception as problem:
+        raise AssertionError(f"{case}: raised {problem!r}") from problem
+    for part in (estimate.value, estimate.low, estimate.high):
+        assert part is None or math.isfinite(part), f"{case}: {estimate} is not finite"
+    if estimate.value is None:
+        assert estimate.low is None, f"{case}: an interval without a value"
+        assert estimate.high is None, f"{case}: an interval without a value"
+    else:
+        assert estimate.low is None or estimate.low <= estimate.value, f"{case}: low > value in {estimate}"
+        assert estimate.high is None or estimate.value <= estimate.high, f"{case}: value > high in {estimate}"
+    assert estimate.n >= 0, f"{case}: negative n"
+    json.dumps(estimate.detail, allow_nan=False)
+    return estimate
+
+
+def _grid(metric: Metric, column: str) -> Grid:
+    if metric.labels:
+        return Grid.unit()
+    values = [v for v in NUMERIC_COLUMNS[column] if v is not None]
+    return Grid.fit(np.array(values, dtype=float))
+
+
+def _subject(
+    metric: Metric,
+    columns: Columns,
+    current: str | None,
+    baseline: str | None,
+    grid: Grid | None,
+    parts: int = 1,
+) -> Subject:
+    def profile(name: str | None, keep: int | None = None) -> Profile | None:
+        if name is None:
+            return None
+        values = columns[name]
+        rows = [v for i, v in enumerate(values) if keep is None or i % 2 == keep]
+        return merge(profile_of(rows[i::parts], grid) for i in reversed(range(parts)))
+
+    def labelled(name: str | None) -> dict[str, Profile]:
+        if not metric.labels or name is None:
+            return {}
+        sides = {str(label): profile(name, label) for label in (0, 1)}
+        return {label: side for label, side in sides.items() if side is not None and side.n}
+
+    return Subject(profile(current), profile(baseline), grid, 0.5, 1, 4, labelled(current), labelled(baseline))

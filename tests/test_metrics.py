@@ -1,0 +1,185 @@
+"""Every metric keeps the contract, and says the right thing on cases worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from watchkeeper.errors import ConfigError
+from watchkeeper.metrics import METRICS, drift, find, load_plugins, metric, performance, quality, service
+from watchkeeper.profiles import Profile, Subject, categorical
+from watchkeeper.schema import Kind
+from watchkeeper.stats.estimates import Estimate
+from watchkeeper.stats.grid import Grid
+from watchkeeper.testing import check_metric, profile_of
+
+BUILT_IN = (quality, drift, performance, service)
+ALPHA = 0.025
+
+
+def subject(
+    current: Profile | None,
+    baseline: Profile | None = None,
+    grid: Grid | None = None,
+    labelled: dict[str, Profile] | None = None,
+    threshold: float = 0.5,
+    grains: int = 1,
+) -> Subject:
+    return Subject(current, baseline, grid, threshold, grains, 1, labelled or {}, {})
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_a_metric_keeps_the_contract(name: str) -> None:
+    check_metric(METRICS[name])
+
+
+def test_the_built_in_metrics_are_registered_under_their_functions_names() -> None:
+    functions = {m.name: m.compute for m in METRICS.values()}
+    for name, compute in functions.items():
+        assert compute.__name__ == name
+    assert {"psi", "null_rate", "auc", "p95"} <= set(functions)
+
+
+def test_every_metric_has_a_title_a_cause_and_a_docstring() -> None:
+    for m in METRICS.values():
+        assert m.title
+        assert m.cause in {"quality", "drift", "performance", "service"}
+        assert m.kinds
+        assert m.compute.__doc__
+
+
+def test_finding_a_metric_by_a_wrong_name_offers_the_nearest() -> None:
+    with pytest.raises(ConfigError, match='did you mean "null_rate"'):
+        find("nullrate")
+    with pytest.raises(ConfigError, match=r"known metrics: .*psi"):
+        find("zzzzzz")
+
+
+def test_a_stranger_registers_a_metric_with_one_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
+    def share_of_rows(subject: Subject, alpha: float) -> Estimate:
+        return Estimate(1.0, 1.0, 1.0, subject.n)
+
+    try:
+        metric("all of it", cause="quality", kinds=(Kind.NUMERIC,))(share_of_rows)
+        check_metric(find("share_of_rows"))
+    finally:
+        METRICS.pop("share_of_rows", None)
+
+
+def test_plug_ins_load_even_where_there_are_none() -> None:
+    load_plugins()
+
+
+@pytest.mark.parametrize(
+    ("bad", "complaint"),
+    [
+        (lambda s, a: Estimate(math.nan, None, None, s.n), "not finite"),
+        (lambda s, a: Estimate(0.5, 0.6, 0.7, s.n), "low > value"),
+        (lambda s, a: Estimate(0.5, 0.4, 0.45, s.n), "value > high"),
+        (lambda s, a: Estimate(None, 0.1, None, s.n), "interval without a value"),
+        (lambda s, a: 1 / 0, "raised ZeroDivisionError"),
+        (lambda s, a: Estimate(0.5, 0.5 - a, 0.6, s.n), "narrower"),
+        (lambda s, a: s.current.counts.fill(1) or Estimate.absent(0), "raised|changed its subject"),
+    ],
+)
+def test_the_contract_catches_a_metric_that_breaks_it(bad: object, complaint: str) -> None:
+    broken = find("null_rate").__class__(
+        "broken", "", "quality", frozenset({Kind.NUMERIC}), None, False, False, False, "", bad
+    )
+    with pytest.raises(AssertionError, match=complaint):
+        check_metric(broken)
+
+
+def test_nulls_and_nans_are_missing_and_infinities_are_not() -> None:
+    grid = Grid.unit()
+    column = profile_of([None, math.nan, math.inf, 0.5], grid)
+    assert find("null_rate").compute(subject(column, None, grid), ALPHA).value == 0.5
+    assert find("infinite_rate").compute(subject(column, None, grid), ALPHA).value == 0.25
+
+
+def test_a_sentinel_is_counted_and_named() -> None:
+    grid = Grid.fit(values := np.linspace(0, 100, 500))
+    column = profile_of([*values[:97].tolist(), -999.0, -999.0, 9999.0], grid)
+    found = find("sentinel_rate").compute(subject(column, None, grid), ALPHA)
+    assert found.value == pytest.approx(0.03)
+    assert found.detail["values"] == {"-999": 2, "9999": 1}
+
+
+def test_a_new_category_is_counted_and_named_most_frequent_first() -> None:
+    baseline = categorical({"a": 50, "b": 50})
+    current = categorical({"a": 5, "d": 1, "c": 4}, nulls=10)
+    found = find("new_category").compute(subject(current, baseline), ALPHA)
+    assert found.value == 0.5
+    assert list(found.detail["values"]) == ["c", "d"]
+
+
+def test_values_beyond_the_baselines_are_out_of_range() -> None:
+    grid = Grid.fit(np.linspace(0, 1, 500))
+    baseline = profile_of([i / 499 for i in range(500)], grid)
+    current = profile_of([0.5] * 8 + [2.0, -2.0], grid)
+    assert find("out_of_range").compute(subject(current, baseline, grid), ALPHA).value == pytest.approx(0.2)
+
+
+def test_volume_is_rows_a_grain_and_zero_when_nothing_came() -> None:
+    column = categorical({"ok": 90, "error": 10})
+    assert find("volume").compute(subject(column, grains=4), ALPHA).value == 25
+    nothing = find("volume").compute(subject(None, grains=4), ALPHA)
+    assert (nothing.value, nothing.low) == (0.0, 0.0)
+
+
+def test_whatever_status_is_not_ok_is_an_error() -> None:
+    column = categorical({"ok": 90, "timeout": 4, "error": 5}, nulls=1)
+    assert find("error_rate").compute(subject(column), ALPHA).value == pytest.approx(0.1)
+
+
+def test_percentiles_of_latency_are_in_its_units() -> None:
+    values = [float(v) for v in range(1, 1001)]
+    grid = Grid.fit(np.array(values))
+    column = subject(profile_of(values, grid), None, grid)
+    for name, expected in (("p50", 500), ("p95", 950), ("p99", 990)):
+        found = find(name).compute(column, ALPHA)
+        assert found.value == pytest.approx(expected, abs=4)
+        assert found.low < expected < found.high
+
+
+def test_the_median_of_a_discrete_column_is_one_of_its_values() -> None:
+    grid = Grid.fit(np.array([0.0, 1.0, 5.0] * 20))
+    column = profile_of([0.0] * 2 + [1.0] * 7 + [5.0], grid)
+    assert find("p50").compute(subject(column, None, grid), ALPHA).value == 1.0
+
+
+def test_drift_is_nothing_between_equal_columns_and_clear_between_different_ones() -> None:
+    grid = Grid.fit(np.linspace(0, 1, 2000))
+    baseline = profile_of([i / 1999 for i in range(2000)], grid)
+    moved = profile_of([0.5 + i / 3998 for i in range(2000)], grid)
+    for name in ("psi", "jensen_shannon", "ks", "wasserstein"):
+        same = find(name).compute(subject(baseline, baseline, grid), ALPHA)
+        assert same.value == pytest.approx(0, abs=1e-9)
+        assert same.low == 0
+        other = find(name).compute(subject(moved, baseline, grid), ALPHA)
+        assert other.low > 0.2
+
+
+def test_drift_between_different_grids_has_no_value() -> None:
+    one, two = Grid.unit(10), Grid.unit(20)
+    current, baseline = profile_of([0.5] * 50, one), profile_of([0.5] * 50, two)
+    assert find("ks").compute(subject(current, baseline, one), ALPHA).value is None
+
+
+def test_performance_is_read_from_the_labelled_rows_alone() -> None:
+    grid = Grid.unit()
+    labelled = {"0": profile_of([0.1, 0.2, 0.6, None], grid), "1": profile_of([0.9, 0.8, 0.5], grid)}
+    s = subject(profile_of([0.3] * 100, grid), None, grid, labelled)
+    assert find("accuracy").compute(s, ALPHA).value == pytest.approx(5 / 6)
+    assert find("auc").compute(s, ALPHA).value == pytest.approx(8 / 9)
+    assert find("positive_rate").compute(s, ALPHA).value == pytest.approx(0.5)
+    assert find("accuracy").compute(s, ALPHA).n == 6
+
+
+def test_auc_needs_both_labels() -> None:
+    grid = Grid.unit()
+    s = subject(None, None, grid, {"1": profile_of([0.9, 0.8], grid)})
+    assert find("auc").compute(s, ALPHA).value is None
+    assert find("accuracy").compute(s, ALPHA).value == 1.0
