@@ -14,6 +14,7 @@ import ibis.expr.types as ir
 import narwhals.stable.v2 as nw
 import numpy as np
 import pyarrow as pa
+from narwhals.exceptions import NarwhalsError
 
 from watchkeeper.errors import DataError
 from watchkeeper.profiles import (
@@ -73,21 +74,35 @@ def read(connection: ibis.BaseBackend, data: Any, name: str) -> ir.Table:
     """
     if isinstance(data, (str, Path)):
         return _read_path(connection, Path(data), name)
-    if isinstance(data, pa.Table):
-        arrow = data
-    else:
-        try:
-            arrow = nw.from_native(data, eager_only=True).to_arrow()
-        except TypeError as problem:
-            raise DataError(
-                f"{name} is a {type(data).__name__}, which cannot be read; give a path, a pandas or Polars data frame,"
-                " or an Arrow table"
-            ) from problem
+    arrow = data if isinstance(data, pa.Table) else _arrow(data, name)
     if not arrow.num_columns:
         raise DataError(f"{name} has no columns")
+    seen: dict[str, str] = {}
+    for column in arrow.column_names:
+        if (other := seen.get(column.lower())) is not None:
+            raise DataError(
+                f'{name} has two columns, "{other}" and "{column}", whose names do not differ but in case; rename one'
+            )
+        seen[column.lower()] = column
     plain = [_plain_field(arrow, i) for i in range(arrow.num_columns)]
-    connection.con.register(name, pa.table(dict(zip(arrow.column_names, plain, strict=True))))
-    return connection.table(name)
+    try:
+        connection.con.register(name, pa.table(dict(zip(arrow.column_names, plain, strict=True))))
+        return connection.table(name)
+    except duckdb.Error as problem:
+        raise DataError(f"{name} cannot be read: {str(problem).splitlines()[0]}") from problem
+
+
+def _arrow(data: Any, name: str) -> pa.Table:
+    try:
+        return nw.from_native(data, eager_only=True).to_arrow()
+    except TypeError as problem:
+        raise DataError(
+            f"{name} is a {type(data).__name__}, which cannot be read; give a path, a pandas or Polars data frame,"
+            " or an Arrow table"
+        ) from problem
+    except (pa.ArrowException, NarwhalsError) as problem:
+        found = "; ".join(" ".join(str(part).split()) for part in problem.args)
+        raise DataError(f"{name} cannot be read: {found}. Give each column one type and a name of its own") from problem
 
 
 def _plain_field(table: pa.Table, i: int) -> pa.ChunkedArray:
@@ -114,10 +129,25 @@ def _read_path(connection: ibis.BaseBackend, path: Path, name: str) -> ir.Table:
         if not pattern and path.stat().st_size == 0:
             raise DataError(f"{path} is empty: it has no header and no rows")
     try:
-        table = connection.read_parquet(target) if kind == "parquet" else connection.read_csv(target, sample_size=-1)
+        if kind == "parquet":
+            return connection.read_parquet(target)
+        table = connection.read_csv(target, sample_size=-1, skip=0)
+        if len(table.columns) == 1 and any(sign in table.columns[0] for sign in ",;\t|"):
+            raise DataError(
+                f'{path} was read as a single column called "{table.columns[0]}": not all of its rows have the same'
+                " number of fields; mend them"
+            )
+        # text is parsed once, not at each query
+        parsed = connection.create_table(ibis.util.gen_name(name), table, temp=True)
     except duckdb.Error as problem:
-        raise DataError(f"{path} cannot be read as {kind}: {str(problem).splitlines()[0]}") from problem
-    return table
+        raise DataError(f"{path} cannot be read as {kind}: {_said(problem)}") from problem
+    return parsed
+
+
+def _said(problem: duckdb.Error) -> str:
+    """What the engine says was wrong, and the next thing that it says of it."""
+    first, *rest = (line.strip() for line in str(problem).splitlines() if line.strip())
+    return " ".join([first, *[line for line in rest if not line.startswith("Original Line")][:1]])
 
 
 def scalars(table: ir.Table, expressions: Mapping[str, ir.Scalar]) -> dict[str, Any]:
