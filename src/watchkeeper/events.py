@@ -1,0 +1,261 @@
+"""The shape of an event: what the client writes, the server accepts and the engine takes out of the inbox.
+
+An event is a plain dict that JSON can carry. A prediction and an outcome of it:
+
+    {"kind": "prediction", "model": "delays", "request_id": "6f1c", "event_time": "2013-07-04T15:00:00+00:00",
+     "version": "2", "variant": "champion", "entity_id": null, "prediction": 1, "score": 0.83, "latency_ms": 4.2,
+     "status": "ok", "context": null, "features": {"distance": 733, "origin": "JFK"}}
+    {"kind": "outcome", "model": "delays", "request_id": "6f1c", "label": 0, "known_at": "2013-07-05T08:00:00+00:00"}
+
+Only the form is checked here. A value that does not fit its column (a word where a number belongs) is a matter for
+the log, which sets it aside. Standard library only: this runs in other people's serving processes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from watchkeeper.errors import DataError
+
+Event = dict[str, Any]
+
+PREDICTION = "prediction"
+OUTCOME = "outcome"
+
+_PREDICTION = (
+    "request_id",
+    "event_time",
+    "version",
+    "variant",
+    "entity_id",
+    "prediction",
+    "score",
+    "latency_ms",
+    "status",
+    "context",
+)
+_OUTCOME = ("request_id", "label", "known_at")
+
+FIELDS: dict[str, tuple[str, ...]] = {
+    PREDICTION: ("kind", "model", *_PREDICTION, "features"),
+    OUTCOME: ("kind", "model", *_OUTCOME),
+}
+"""The keys of each kind of event, in the order they are written."""
+
+RESERVED = frozenset({*_PREDICTION, "arrival", "label", "grain_start"})
+"""Names that a feature cannot bear, since they have a meaning of their own."""
+
+_BESIDE = ("kind", "model", "features")
+
+LONGEST = 256
+"""Characters in a request id, an entity id, a version, a variant or a status."""
+
+
+def prediction(
+    model: str,
+    features: Mapping[str, object],
+    *,
+    request_id: str,
+    event_time: datetime | str,
+    version: str = "",
+    variant: str = "champion",
+    entity_id: object = None,
+    prediction: object = None,
+    score: object = None,
+    latency_ms: object = None,
+    status: str = "ok",
+    context: Mapping[str, object] | str | None = None,
+) -> Event:
+    """The event of one prediction.
+
+    Args:
+        features: name to value, as the model saw them. Values that JSON does not have are written as it can:
+            see `plain`.
+        event_time: when the prediction was asked for, with a time zone.
+        context: anything else worth keeping with it; never monitored. A string is taken as JSON already.
+
+    Raises DataError, which names the field, for anything that has not this form.
+    """
+    if not isinstance(features, Mapping):
+        raise DataError(f"features must map names to values, found {_found(features)}")
+    return {
+        "kind": PREDICTION,
+        "model": _text("model", model),
+        "request_id": _text("request_id", request_id),
+        "event_time": _moment("event_time", event_time),
+        "version": _text("version", version, empty=True),
+        "variant": _text("variant", variant),
+        "entity_id": None if entity_id is None else _text("entity_id", str(plain(entity_id))),
+        "prediction": plain(prediction),
+        "score": plain(score),
+        "latency_ms": plain(latency_ms),
+        "status": _text("status", status),
+        "context": _context(context),
+        "features": {_feature(name): plain(value) for name, value in features.items()},
+    }
+
+
+def outcome(model: str, request_id: str, label: object, *, known_at: datetime | str) -> Event:
+    """The event of what a prediction should have been.
+
+    Args:
+        known_at: when the label became known, with a time zone. Of several labels for one request the one that
+            became known last counts.
+
+    Raises DataError, which names the field, for anything that has not this form.
+    """
+    value = plain(label)
+    if value is None:
+        raise DataError("label is missing; send an outcome only once it is known")
+    return {
+        "kind": OUTCOME,
+        "model": _text("model", model),
+        "request_id": _text("request_id", request_id),
+        "label": value,
+        "known_at": _moment("known_at", known_at),
+    }
+
+
+def read(found: object, *, kind: str = "", model: str = "") -> Event:
+    """An event that somebody sent, checked and in its normal form; keys that may be left out are filled in.
+
+    Args:
+        kind, model: what the event must be, where the address it came to says so already; the event itself may
+            then leave them out.
+
+    Raises DataError, which names the field, for anything that has not the form.
+    """
+    if not isinstance(found, Mapping):
+        raise DataError(f"an event must be a JSON object, found {_found(found)}")
+    given = {str(name): value for name, value in found.items()}
+    for name, wanted in (("kind", kind), ("model", model)):
+        if wanted and given.setdefault(name, wanted) != wanted:
+            raise DataError(f'{name} is "{given[name]}", but the event was sent as one of "{wanted}"')
+    kind = given.pop("kind", "")
+    if kind not in FIELDS:
+        raise DataError(f'kind must be "{PREDICTION}" or "{OUTCOME}", found {_found(kind)}')
+    for name in given:
+        if name not in FIELDS[kind]:
+            near = difflib.get_close_matches(name, FIELDS[kind], n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"its fields are {', '.join(FIELDS[kind])}"
+            raise DataError(f'a {kind} has no field "{name}"; {hint}')
+    needed = ("model", "request_id", "event_time", "features") if kind == PREDICTION else FIELDS[OUTCOME][1:]
+    for name in needed:
+        if given.get(name) is None:
+            raise DataError(f"{name} is missing; every {kind} needs one")
+    for name, value in given.items():
+        if name not in ("features", "context") and isinstance(value, (Mapping, list)):
+            raise DataError(f"{name} must be a single value, found {_found(value)}")
+    if kind == OUTCOME:
+        return outcome(given["model"], given["request_id"], given["label"], known_at=given["known_at"])
+    for name in ("version", "variant", "status"):
+        if name in given and given[name] is None:
+            del given[name]
+    return prediction(given.pop("model"), given.pop("features"), **given)
+
+
+def columns(found: Sequence[Event]) -> dict[str, list[Any]]:
+    """Events of one kind as columns, features beside the other fields; what an event lacks is None.
+
+    `kind` and `model`, the same in all, are left out; a feature may bear these names.
+    """
+    rows = [{name: event[name] for name in event if name not in _BESIDE} | event.get("features", {}) for event in found]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def plain(value: object) -> Any:
+    """A single value as JSON can carry it.
+
+    Numbers, strings and truth values stay; NumPy scalars become Python's own. NaN and infinities, which JSON does
+    not have, become the strings "NaN", "Infinity" and "-Infinity", which the log reads as numbers again in a numeric
+    column. Moments become ISO 8601, in UTC if their time zone is known. pandas' NA and NaT become null. Anything
+    else becomes its `str`: kept, but set aside unless its column is categorical.
+    """
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return float(value)
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, datetime):
+        return (value if value.utcoffset() is None else value.astimezone(UTC)).isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return plain(float(value))
+    dtype = getattr(value, "dtype", None)
+    if getattr(dtype, "kind", "") in "biuf" and getattr(value, "size", 0) == 1:
+        return plain(value.item())  # type: ignore[attr-defined]
+    return plain(str(value))
+
+
+def _deep(value: object) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _deep(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_deep(inner) for inner in value]
+    return plain(value)
+
+
+def _context(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return json.dumps(_deep(value), separators=(",", ":"))
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except json.JSONDecodeError as problem:
+            raise DataError(f"context must be a JSON object or a string of JSON: {problem}") from problem
+        return str(plain(value))
+    raise DataError(f"context must be a JSON object or a string of JSON, found {_found(value)}")
+
+
+def _feature(name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise DataError(f"features must have names that are strings, found {_found(name)}")
+    if name in RESERVED:
+        raise DataError(f'features has "{name}", a name with a meaning of its own; rename that feature')
+    return name
+
+
+def _text(field: str, value: object, *, empty: bool = False) -> str:
+    if not isinstance(value, str) or not (value or empty):
+        raise DataError(f"{field} must be a string{'' if empty else ' that is not empty'}, found {_found(value)}")
+    if len(value) > LONGEST:
+        raise DataError(f"{field} has {len(value)} characters; it may have {LONGEST}")
+    return str(plain(value))
+
+
+def _moment(field: str, value: object) -> str:
+    found = value
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise DataError(
+                f'{field} "{found}" is no time; write ISO 8601 with a zone, such as 2013-07-04T15:00:00Z'
+            ) from None
+    if not isinstance(value, datetime):
+        raise DataError(f"{field} must be a time, found {_found(found)}")
+    if value.utcoffset() is None:
+        raise DataError(
+            f"{field} {found} has no time zone, so it names no moment; use datetime.now(UTC) or write +00:00"
+        )
+    return value.astimezone(UTC).isoformat()
+
+
+def _found(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
