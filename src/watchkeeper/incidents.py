@@ -16,6 +16,9 @@ from watchkeeper.records import Incident, IncidentState, Reason, Severity, Statu
 ENGINE = "watchkeeper"
 """The actor of everything that no person did."""
 
+NEW = "new"
+"""The state before the first."""
+
 CAUSES = {
     "quality": "Data quality",
     "drift": "Drift",
@@ -195,7 +198,7 @@ def step(
     because: tuple[str, ...] = (),
 ) -> Transition:
     """The timeline entry from one form of an incident to the next."""
-    start = str(before.state) if before else "new"
+    start = str(before.state) if before else NEW
     return Transition(
         id=row_id("transition", after.id, now, start, after.state, reason, actor, note),
         model=after.model,

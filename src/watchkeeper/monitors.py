@@ -158,7 +158,7 @@ def _kinds(metric: Metric) -> str:
 
 
 def measure(
-    watch: Watch, subject: Subject, *, model: str, version: str, window: Window, config: str, because: tuple[str, ...]
+    watch: Watch, subject: Subject, model: str, version: str, window: Window, config: str, because: tuple[str, ...]
 ) -> Point:
     """The point of one look: the metric's value and interval, or those of its change against the baseline."""
     estimate = watch.metric.compute(subject, watch.alpha)

@@ -48,6 +48,7 @@ def look(
     candidate: ArmData,
     grids: dict[str, Grid],
     now: datetime,
+    until: datetime,
 ) -> tuple[Rollout, Transition | None]:
     """Compare the arms once and decide: roll back, wait, go to the next stage, or promote.
 
@@ -55,12 +56,16 @@ def look(
     time, by more than the configured margin with confidence; no labels are needed for these. Log loss stops it
     once it is worse with confidence. To take over, it must be proven no worse than the champion by more than the
     margin.
+
+    Args:
+        until: the end of the data that the arms cover.
     """
     strata = [(candidate.losses[at], champion.losses[at]) for at in candidate.losses if at in champion.losses]
     value, low, high = stratified_difference(strata, config.alpha)
     guards = _guardrails(config, champion, candidate, grids)
     finding: dict[str, Any] = {
         "at": now.isoformat(),
+        "until": until.isoformat(),
         "stage": rollout.stage,
         "share": rollout.share,
         "n_champion": champion.n,

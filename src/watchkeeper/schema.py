@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from watchkeeper.events import RESERVED
 from watchkeeper.records import Severity
 from watchkeeper.windows import DAY, GRAINS, parse_duration, show_duration
 
@@ -38,23 +39,6 @@ class Kind(StrEnum):
 
     NUMERIC = "numeric"
     CATEGORICAL = "categorical"
-
-
-EVENT_COLUMNS = (
-    "request_id",
-    "event_time",
-    "version",
-    "variant",
-    "entity_id",
-    "prediction",
-    "score",
-    "latency_ms",
-    "status",
-    "context",
-)
-"""What every prediction carries beside its features; a feature cannot bear one of these names."""
-
-RESERVED = frozenset({*EVENT_COLUMNS, "arrival", "label", "grain_start"})
 
 
 class Strict(BaseModel):
@@ -163,7 +147,8 @@ class ModelConfig(Strict):
     `grain` is the length of time that one stored summary covers. `label_delay` is how long labels take:
     performance is judged that much later, and only where `label_coverage` of the predictions have theirs.
     `alarm_budget` is the number of false alarms of each severity that may be expected in 30 days.
-    `fallback_score` is what is served when the model fails.
+    `reference` is a CSV or Parquet file of the data that the first champion was trained on (features, and score and
+    label where there are any), beside the configuration. `fallback_score` is what is served when the model fails.
     """
 
     task: Literal["binary"] = "binary"
@@ -175,6 +160,7 @@ class ModelConfig(Strict):
     alarm_budget: dict[Severity, float] = {Severity.P0: 0.1, Severity.P1: 0.5, Severity.P2: 2.0}
     monitors: tuple[MonitorConfig, ...] | None = None
     resolve_after: Duration = timedelta(days=3)
+    reference: str | None = None
     retrain: RetrainConfig | None = None
     rollout: RolloutConfig = RolloutConfig()
     fallback_score: float | None = Field(default=None, ge=0, le=1)

@@ -102,6 +102,11 @@ class Grid:
         """Equal bins on [0, 1], for scores that are probabilities. A threshold of `i / bins` is an edge."""
         return cls(knots=(0.0, 1.0), steps=bins, scale=1.0, sentinels=())
 
+    @classmethod
+    def logarithmic(cls, low: float, high: float, knots: int = 33) -> Grid:
+        """Bins whose width grows with the value, between two positive numbers; at most 2% wide for latencies."""
+        return cls(tuple(float(k) for k in np.geomspace(low, high, knots)), STEPS, low, ())
+
     def edges(self, bins: Ints) -> tuple[Floats, Floats]:
         """The lower and upper end of each bin, two arrays of the shape of `bins`."""
         knots = np.asarray(self.knots)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,16 +154,27 @@ class Log:
         found = self._connection.execute(f"SELECT max(a) FROM ({query})").fetchall()[0][0]
         return int(found or 0)
 
-    def touched(self, model: str, after: int, grain: str) -> list[datetime]:
-        """The starts of the grains that received predictions, or outcomes of theirs, since arrival `after`."""
-        unit = _UNITS[grain]
-        found = self._connection.execute(
-            f"SELECT DISTINCT date_trunc('{unit}', event_time) FROM {_predictions(model)} WHERE arrival > $after UNION"
-            f" SELECT date_trunc('{unit}', p.event_time) FROM {_predictions(model)} p"
-            f" JOIN {_outcomes(model)} o USING (request_id) WHERE o.arrival > $after ORDER BY 1",
-            {"after": after},
-        ).fetchall()
-        return [row[0].replace(tzinfo=UTC) for row in found]
+    def touched(self, model: str, after: int, grain: str) -> tuple[list[datetime], list[datetime]]:
+        """The starts of the grains that received predictions since arrival `after`, and of those whose predictions
+        received outcomes."""
+        unit, p, o = _UNITS[grain], _predictions(model), _outcomes(model)
+        by_rows, by_labels = (
+            self._connection.execute(
+                f"SELECT DISTINCT date_trunc('{unit}', event_time) AS s {which} ORDER BY s"
+            ).fetchall()
+            for which in (
+                f"FROM {p} WHERE arrival > {after}",
+                f"FROM {p} p SEMI JOIN (FROM {o} WHERE arrival > {after}) o USING (request_id)",
+            )
+        )
+        return [row[0].replace(tzinfo=UTC) for row in by_rows], [row[0].replace(tzinfo=UTC) for row in by_labels]
+
+    def first_rows(self, model: str, limit: int = 200_000) -> pa.Table:
+        """The features of the earliest predictions."""
+        names = ", ".join(_quoted(name) for name in self._features[model])
+        return self._connection.execute(
+            f"SELECT {names} FROM {_predictions(model)} ORDER BY event_time LIMIT {limit}"
+        ).to_arrow_table()
 
     def profiles(self, model: str, plans: Sequence[Plan], starts: Sequence[datetime], grain: str) -> list[Part]:
         """Summarise the grains that start at `starts`, each version apart."""
@@ -248,6 +259,18 @@ class Log:
 
 
 _UNITS = {"1h": "hour", "1d": "day"}
+
+
+def table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """Columns of plain values as an Arrow table; a column of mixed types becomes text."""
+    return pa.table({name: _column(values) for name, values in columns.items()})
+
+
+def _column(values: Sequence[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
 
 
 def _fit(rows: pa.Table, name: str, kind: str, aside: list[tuple[int, str, str]]) -> pa.Array | pa.ChunkedArray:

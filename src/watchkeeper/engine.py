@@ -1,0 +1,314 @@
+"""The engine: one tick takes events through the eight hops, from the inbox to a proven model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from watchkeeper import actions, channels, diagnosis, events, incidents, monitors, notify, timeline, traffic
+from watchkeeper.errors import ConflictError, DataError
+from watchkeeper.history import History
+from watchkeeper.incidents import ENGINE
+from watchkeeper.monitors import Watch
+from watchkeeper.records import ALL, Action, ActionState, Incident, IncidentState, Point, Rollout, Transition, Verdict
+from watchkeeper.registry import Registry
+from watchkeeper.schema import Config, ModelConfig
+from watchkeeper.store import log
+from watchkeeper.store.inbox import Inbox
+from watchkeeper.store.state import State, Transaction
+from watchkeeper.windows import Window, floor, starts
+
+SAMPLED = 3
+"""Columns of an incident that sample predictions are kept for."""
+
+
+@dataclass
+class Tick:
+    """What one tick did: how many rows each hop handled, and how many seconds it took."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def timed(self, hop: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[hop] += time.perf_counter() - begun
+
+
+class Engine:
+    """Keeps the models of one configuration. Any number of ticks, at any time, in any order, do no harm.
+
+    Args:
+        store: the folder that holds everything: `state.db`, `log.duckdb`, `inbox/`, `registry/`, `jobs/`.
+        config: the configuration in force.
+        clock: what time it is; simulated in tests and in the demo.
+        patience: how long a tick waits for a training process; else later ticks find its result.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        config: Config,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        patience: timedelta = timedelta(0),
+    ) -> None:
+        self.store, self.config, self.clock, self.patience = store, config, clock, patience
+        self.channels = channels.build(config.channels)
+        self.watches = {name: [*monitors.plan(model), *monitors.shown(model)] for name, model in config.models.items()}
+        self.state, self.log = State(store / "state.db"), log.Log(store / "log.duckdb")
+        self.inbox, self.registry = Inbox(store), Registry(store / "registry")
+        self.retraining = actions.Retraining(self.state, self.log, self.registry, config, store / "jobs")
+        for name, model in config.models.items():
+            self.log.open_model(name, model)
+        with self.state.transaction() as tx:
+            if tx.put_config(config.version, config.model_dump(mode="json"), clock(), ENGINE):
+                tx.audit(clock(), ENGINE, "config", config.version, {"models": sorted(config.models)})
+
+    def close(self) -> None:
+        self.log.close()
+        self.state.close()
+
+    def tick(self) -> Tick:
+        """The eight hops, in order. What they decide is written before anything is done about it, so a process
+        that dies between two hops, or two processes that tick at once, lose nothing and double nothing."""
+        now, tick = self.clock(), Tick()
+        with tick.timed("record"):  # 1. events in the inbox become rows of the log
+            self.record(tick)
+        for name, model in self.config.models.items():
+            with tick.timed("summarise"):  # 2. grains that received rows become profiles
+                self.summarise(name, model, tick)
+            with tick.timed("judge"), self.state.transaction() as tx:
+                points = self.measure(tx, name, model, now)  # 3. profiles become points
+                verdicts = self.judge(tx, model, points, tick)  # 4. points become verdicts
+                self.gather(tx, name, model, verdicts, now)  # 5. verdicts become incidents
+        with tick.timed("tell"):  # 6. what happened reaches the channels
+            self.tell(now)
+        for name, model in self.config.models.items():
+            with tick.timed("act"):  # 7. incidents become actions: a candidate is trained and gated
+                self.act(name, model, now)
+            with tick.timed("prove"):  # 8. the candidate earns its traffic, or goes back
+                self.prove(name, now)
+        return tick
+
+    # 1. record
+
+    def record(self, tick: Tick) -> None:
+        """Take the waiting batches into the log; events of no known model or form are kept among the rejects."""
+        for path, batch in self.inbox.batches():
+            taken: dict[tuple[str, str], list[events.Event]] = {}
+            for found in batch:
+                try:
+                    event = events.read(found)
+                    if event["model"] not in self.config.models:
+                        raise DataError(f'there is no model "{event["model"]}" in the configuration')
+                    taken.setdefault((event["model"], event["kind"]), []).append(event)
+                except DataError as problem:
+                    self.inbox.reject(path.stem, [found], str(problem))
+            for (model, kind), rows in taken.items():
+                store = self.log.append if kind == events.PREDICTION else self.log.append_outcomes
+                tick.rows["record"] += store(model, log.table(events.columns(rows))).stored
+            self.inbox.done(path)
+
+    # 2. summarise
+
+    def summarise(self, name: str, model: ModelConfig, tick: Tick) -> None:
+        """Summarise again the grains that received predictions or labels since the last time."""
+        with self.state.transaction() as tx:
+            done, arrival = int(tx.cursor(name, "arrival") or 0), self.log.arrival(name)
+            if arrival == done:
+                return
+            if not tx.grids(name):
+                tx.put_grids(name, traffic.first_grids(model, self.log.first_rows(name)))
+            by_rows, by_labels = self.log.touched(name, done, model.grain)
+            grains = sorted({*by_rows, *by_labels})
+            parts = self.log.profiles(name, traffic.plans(model, tx.grids(name)), grains, model.grain)
+            tx.put_profiles(name, parts, grains)
+            late = [{*old, *new} for old, new in zip(_late(tx, name), (by_rows, by_labels), strict=True)]
+            tx.set_cursor(name, "late", json.dumps([sorted(at.isoformat() for at in kind) for kind in late]))
+            tx.set_cursor(name, "arrival", str(arrival))
+        tick.rows["summarise"] += sum(part.profile.n for part in parts if part.column == "status")
+
+    # 3. measure
+
+    def measure(self, tx: Transaction, name: str, model: ModelConfig, now: datetime) -> list[tuple[Watch, Point]]:
+        """Take every look that is due: those at the grains that ended since the last tick, and again those whose
+        rows or labels came late."""
+        span = tx.span(name)
+        if span is None:
+            return []
+        grain, late = model.grain_length, _late(tx, name)
+        last = datetime.fromisoformat(tx.cursor(name, "judged") or span[0].isoformat())
+        horizon = max(floor(now, grain), last)
+        first = min([last, *late[0], *late[1]]) + grain
+        due = [
+            (watch, window)
+            for end in (starts(Window(first, horizon + grain), grain) if first <= horizon else ())
+            for watch in self.watches[name]
+            for window in [_window(watch, model, end)]
+            if end > last or any(at in window for at in late[watch.metric.labels])
+        ]
+        tx.set_cursor(name, "judged", horizon.isoformat())
+        tx.set_cursor(name, "late", "[[], []]")
+        if not due:
+            return []
+        history = self._history(tx, name, model, due)
+        points = []
+        for watch, window in due:
+            each = history.versions(window) if watch.monitor is None and watch.metric.labels else [ALL]
+            for version in each:
+                subject, because = history.subject(watch, window, version)
+                if subject.n or watch.monitor:
+                    point = monitors.measure(watch, subject, name, version, window, self.config.version, because)
+                    points.append((watch, point))
+        return points
+
+    @staticmethod
+    def _history(tx: Transaction, name: str, model: ModelConfig, due: Sequence[tuple[Watch, Window]]) -> History:
+        """All the profiles that the looks read, moving baselines included."""
+        earliest = min(w.start - ((watch.monitor and watch.monitor.baseline) or timedelta(0)) for watch, w in due)
+        champions = tx.champions(name)
+        return History(
+            tx.profiles(name, Window(earliest, max(window.end for _, window in due))),
+            tx.profiles(name, None, version=[version for _, version in champions]),
+            champions,
+            tx.grids(name),
+            model.grain_length,
+            model.threshold,
+        )
+
+    # 4. judge
+
+    def judge(
+        self, tx: Transaction, model: ModelConfig, points: Sequence[tuple[Watch, Point]], tick: Tick
+    ) -> list[Verdict]:
+        """Hold each monitored point against its limit; keep points and verdicts."""
+        verdicts = [
+            monitors.judge(watch.monitor, watch.metric, point, model.label_coverage)
+            for watch, point in points
+            if watch.monitor is not None
+        ]
+        tx.put([point for _, point in points])
+        tx.put(verdicts)
+        tick.rows["judge"] += len(points)
+        return verdicts
+
+    # 5. gather
+
+    def gather(
+        self, tx: Transaction, name: str, model: ModelConfig, verdicts: Iterable[Verdict], now: datetime
+    ) -> None:
+        """Open, update and resolve incidents, one look after the other, each with its evidence."""
+        by_end: dict[datetime, list[Verdict]] = {}
+        for verdict in verdicts:
+            by_end.setdefault(verdict.window.end, []).append(verdict)
+        for _, looked in sorted(by_end.items()):
+            present = tx.select(Incident, model=name, order="opened_at")
+            for incident, steps in incidents.gather(looked, present, now, model.grain_length, model.resolve_after):
+                if steps and incident.state is not IncidentState.RESOLVED:
+                    incident = replace(incident, evidence=self._evidence(tx, incident))
+                if steps and steps[0].before == incidents.NEW:
+                    tx.put([incident])
+                else:
+                    tx.change(incident)
+                timeline.write(tx, steps, self.config, now)
+
+    def _evidence(self, tx: Transaction, incident: Incident) -> dict[str, Any]:
+        """Why: the points behind the signals, ranked and in words, and predictions that show it."""
+        verdicts = tx.select(Verdict, id=[signal["verdict"] for signal in incident.signals.values()])
+        points = {point.id: point for point in tx.select(Point, id=[v.because[0] for v in verdicts])}
+        evidence = diagnosis.explain(incident, {v.id: points[v.because[0]] for v in verdicts})
+        windows = {v.column: v.window for v in verdicts}
+        samples = {}
+        for shown in evidence["columns"][:SAMPLED]:
+            column, order = shown["column"], diagnosis.sample_order(shown["metric"], incident.cause)
+            samples[column] = self.log.samples(incident.model, windows[column], order, column)
+        return {**evidence, "samples": samples}
+
+    def acknowledge(self, incident_id: str, actor: str, note: str = "") -> None:
+        """A person takes an incident on."""
+        self._by_hand(incident_id, incidents.acknowledge, actor, note)
+
+    def resolve(self, incident_id: str, actor: str, note: str = "") -> None:
+        """A person declares an incident over."""
+        self._by_hand(incident_id, incidents.resolve, actor, note)
+
+    def _by_hand(self, incident_id: str, change: ByHand, actor: str, note: str) -> None:
+        now = self.clock()
+        with self.state.transaction() as tx:
+            incident, step = change(tx.get(Incident, incident_id), now, actor, note)
+            tx.change(incident)
+            timeline.write(tx, [step], self.config, now)
+
+    # 6. tell
+
+    def tell(self, now: datetime) -> None:
+        """Send what is due to its channels."""
+        notify.deliver(self.state, self.channels, now)
+
+    # 7. act
+
+    def act(self, name: str, model: ModelConfig, now: datetime) -> None:
+        """Plan what the open incidents ask for, start what is planned, and conclude what has ended."""
+        with self.state.transaction() as tx:
+            past, rolled = tx.select(Action, model=name), tx.select(Rollout, model=name)
+            found = tx.select(Incident, model=name)
+            planned = actions.plan(name, model, self.config.version, found, past, rolled, now)
+            tx.put(planned)
+            timeline.write(tx, [actions.step(None, action, now) for action in planned], self.config, now)
+            todo = tx.select(Action, model=name, state=[ActionState.PLANNED, ActionState.RUNNING])
+        for action in todo:
+            with suppress(ConflictError):  # another worker has it
+                if action.state is ActionState.PLANNED:
+                    action = self.retraining.start(action, now, self.patience)
+                if action.state is ActionState.RUNNING:
+                    self.retraining.finish(action, now)
+
+    # 8. prove
+
+    def prove(self, name: str, now: datetime) -> None:
+        """Compare the arms of a running rollout, decide, and make the traffic follow."""
+        with self.state.transaction() as tx:
+            traffic.prove(tx, self.config, name, now)
+            traffic.steer(tx, name, self.registry)
+
+    # by hand
+
+    def install(self, name: str, version: str, reference: pa.Table, actor: str = ENGINE) -> None:
+        """Make a version the model's first champion; see `traffic.install`."""
+        with self.state.transaction() as tx:
+            traffic.install(tx, self.config, name, version, reference, self.clock(), actor)
+            traffic.steer(tx, name, self.registry)
+
+    def offer(self, name: str, version: str, actor: str) -> Rollout:
+        """Begin the rollout of a registered version that no gate has seen; its canary is what judges it."""
+        with self.state.transaction() as tx:
+            rollout = traffic.offer(tx, self.config, name, version, self.clock(), actor=actor)
+            traffic.steer(tx, name, self.registry)
+        return rollout
+
+
+ByHand = Callable[[Incident, datetime, str, str], tuple[Incident, Transition]]
+
+
+def _window(watch: Watch, model: ModelConfig, end: datetime) -> Window:
+    """The window that a look at `end` covers; label metrics look back past the time that labels take."""
+    end = end - model.label_delay if watch.metric.labels else end
+    return Window(end - watch.window, end)
+
+
+def _late(tx: Transaction, name: str) -> list[set[datetime]]:
+    """The grains summarised again and not yet judged again: for new rows, and for new labels."""
+    found = json.loads(tx.cursor(name, "late") or "[[], []]")
+    return [{datetime.fromisoformat(at) for at in kind} for kind in found]

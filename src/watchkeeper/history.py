@@ -1,0 +1,102 @@
+"""History: a model's stored profiles laid out so that any window and any baseline is a merge of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from watchkeeper.monitors import Watch
+from watchkeeper.profiles import Key, Profile, Subject, merge
+from watchkeeper.records import ALL
+from watchkeeper.schema import Kind
+from watchkeeper.stats.grid import Grid
+from watchkeeper.windows import Window
+
+LABELS = ("0", "1")
+
+Kept = tuple[str, Profile]
+"""A profile with its id."""
+
+
+class History:
+    """The profiles of one model's grains, its champions' reference profiles, and who was champion when."""
+
+    def __init__(
+        self,
+        grains: Iterable[tuple[Key, Profile]],
+        references: Iterable[tuple[Key, Profile]],
+        champions: Sequence[tuple[datetime, str]],
+        grids: Mapping[str, Grid],
+        grain: timedelta,
+        threshold: float,
+    ) -> None:
+        self._grains: dict[tuple[str, str], list[tuple[Key, Profile]]] = defaultdict(list)
+        for key, profile in grains:
+            self._grains[key.column, key.label].append((key, profile))
+        self._references = {(k.version, k.column, k.label): (k.id, p) for k, p in references}
+        self._champions, self._grids, self._grain, self._threshold = champions, grids, grain, threshold
+        self._merged: dict[tuple[str, str, Window, str], tuple[Profile | None, tuple[str, ...]]] = {}
+
+    def champion(self, at: datetime) -> str | None:
+        """Who was champion at a moment: the last one crowned until then, or the first ever."""
+        crowned = [version for since, version in self._champions if since <= at]
+        return crowned[-1] if crowned else self._champions[0][1] if self._champions else None
+
+    def versions(self, window: Window) -> list[str]:
+        """The versions that answered in the window."""
+        return sorted({key.version for key, _ in self._grains["status", ALL] if key.start and key.start in window})
+
+    def profile(self, column: str, window: Window, version: str = ALL, label: str = ALL) -> Profile | None:
+        """The profile of a column in a window, of one version or of all."""
+        return self._merge(column, label, window, version)[0]
+
+    def subject(self, watch: Watch, window: Window, version: str = ALL) -> tuple[Subject, tuple[str, ...]]:
+        """What a watch looks at, and the ids of the profiles it is made of."""
+        current, because = self._merge(watch.column, ALL, window, version)
+        labelled, baseline, baseline_labelled, before = {}, None, {}, 0
+        if watch.metric.labels:
+            labelled = self._by_label(watch.column, window, version)
+        if watch.monitor is not None:
+            length = watch.monitor.baseline
+            if length is None:
+                kept = self._reference(window.end, watch.column, ALL)
+                if kept:
+                    because, baseline = (*because, kept[0]), kept[1]
+                found = {label: self._reference(window.end, watch.column, label) for label in LABELS}
+                baseline_labelled = {label: kept[1] for label, kept in found.items() if kept}
+            else:
+                earlier = self._known(Window(window.start - length, window.start))
+                if earlier is not None:
+                    baseline, more = self._merge(watch.column, ALL, earlier, version)
+                    baseline_labelled = self._by_label(watch.column, earlier, version)
+                    because, before = (*because, *more), earlier.length // self._grain
+        grid = self._grids[watch.column] if watch.kind is Kind.NUMERIC else None
+        grains = window.length // self._grain
+        subject = Subject(current, baseline, grid, self._threshold, grains, before, labelled, baseline_labelled)
+        return subject, because
+
+    def _known(self, window: Window) -> Window | None:
+        """The part of a window from the first stored grain on; None if there is none."""
+        first = min((key.start for key, _ in self._grains["status", ALL] if key.start), default=None)
+        if first is None or first >= window.end:
+            return None
+        return Window(max(first, window.start), window.end)
+
+    def _by_label(self, column: str, window: Window, version: str) -> dict[str, Profile]:
+        found = {label: self._merge(column, label, window, version)[0] for label in LABELS}
+        return {label: profile for label, profile in found.items() if profile is not None}
+
+    def _reference(self, at: datetime, column: str, label: str) -> Kept | None:
+        return self._references.get((self.champion(at) or ALL, column, label))
+
+    def _merge(self, column: str, label: str, window: Window, version: str) -> tuple[Profile | None, tuple[str, ...]]:
+        asked = (column, label, window, version)
+        if asked not in self._merged:
+            chosen = [
+                (key, profile)
+                for key, profile in self._grains[column, label]
+                if key.start and key.start in window and version in (ALL, key.version)
+            ]
+            self._merged[asked] = merge(p for _, p in chosen), tuple(k.id for k, _ in chosen)
+        return self._merged[asked]

@@ -1,0 +1,163 @@
+"""Traffic: who serves, from the first champion over each candidate's rollout to the next champion. Hop 8."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+import pyarrow as pa
+
+from watchkeeper import rollouts, timeline
+from watchkeeper.errors import ConflictError, StateError
+from watchkeeper.history import LABELS
+from watchkeeper.incidents import ENGINE
+from watchkeeper.profiles import Key, Profile, Subject, merge
+from watchkeeper.records import ALL, Rollout, RolloutState
+from watchkeeper.registry import Registry, Route
+from watchkeeper.rollouts import ArmData
+from watchkeeper.schema import Config, Kind, ModelConfig
+from watchkeeper.stats.grid import Grid
+from watchkeeper.stats.scores import log_loss_arm
+from watchkeeper.stats.sequential import Arm
+from watchkeeper.store.sources import Part, Plan, connect, fit_grids, read, summarise
+from watchkeeper.store.state import Transaction
+from watchkeeper.windows import Window, floor
+
+FIXED_GRIDS = {"score": Grid.unit(), "latency_ms": Grid.logarithmic(0.1, 60_000.0)}
+"""Grids that need no data: scores are probabilities, and latencies lie between 0.1 ms and a minute."""
+
+
+def plans(model: ModelConfig, grids: dict[str, Grid]) -> list[Plan]:
+    """How each column of a model is summarised."""
+    features = [Plan(name, column.kind, grids.get(name), column.missing) for name, column in model.columns.items()]
+    return [
+        *features,
+        Plan("score", Kind.NUMERIC, grids["score"], by_label=True),
+        Plan("latency_ms", Kind.NUMERIC, grids["latency_ms"]),
+        Plan("status", Kind.CATEGORICAL, None),
+    ]
+
+
+def first_grids(model: ModelConfig, rows: pa.Table) -> dict[str, Grid]:
+    """The grids of a model's columns, from the first rows that are known of it."""
+    numeric = {
+        name: c.missing for name, c in model.columns.items() if c.kind is Kind.NUMERIC and name in rows.column_names
+    }
+    return {**fit_grids(read(connect(), rows, "first rows"), numeric), **FIXED_GRIDS}
+
+
+def install(
+    tx: Transaction, config: Config, model: str, version: str, reference: pa.Table, now: datetime, actor: str = ENGINE
+) -> None:
+    """Make a version the model's first champion, with the data it was trained on as the baseline.
+
+    Args:
+        reference: the features, and `score` and `label` where known, one row each.
+    """
+    settings = config.models[model]
+    for name in settings.columns:
+        if name not in reference.column_names:
+            raise StateError(
+                f'the reference data of model "{model}" has no column "{name}";'
+                " add it, or take it out of the configuration"
+            )
+    tx.put_grids(model, first_grids(settings, reference))
+    table = read(connect(), reference, "reference")
+    known = [plan for plan in plans(settings, tx.grids(model)) if plan.name in reference.column_names]
+    tx.put_profiles(model, [replace(part, version=version) for part in summarise(table, known)])
+    tx.crown(model, version, now, because="install")
+    tx.audit(now, actor, "install", version, {"model": model, "rows": reference.num_rows})
+
+
+def offer(
+    tx: Transaction,
+    config: Config,
+    model: str,
+    version: str,
+    now: datetime,
+    because: tuple[str, ...] = (),
+    trained_on: tuple[Window, ...] = (),
+    scores: pa.Table | None = None,
+    actor: str = ENGINE,
+) -> Rollout:
+    """Begin the rollout of a registered version.
+
+    Its baseline, should it become champion, is made of what is stored already: the features' profiles of the time
+    it was trained on, and its scores on the hold-out. What is not known is taken over from the champion.
+
+    Args:
+        trained_on: the stretches of logged time that it was trained on.
+        scores: `score` and `label` on the hold-out, one row each.
+
+    Raises ConflictError while another rollout runs.
+    """
+    if tx.select(Rollout, model=model, state=RolloutState.RUNNING):
+        raise ConflictError(f'a candidate of model "{model}" is being rolled out already; wait for its end')
+    champions = tx.champions(model)
+    if not champions:
+        raise StateError(f'model "{model}" has no champion to compare a candidate with; install one first')
+    settings, champion = config.models[model], champions[-1][1]
+    profiles = {(k.column, k.label): [p] for k, p in tx.profiles(model, None, version=champion)}
+    fresh: dict[tuple[str, str], list[Profile]] = {}
+    for window in trained_on:
+        for key, profile in tx.profiles(model, window, column=list(settings.columns)):
+            fresh.setdefault((key.column, key.label), []).append(profile)
+    if scores is not None:
+        score = [plan for plan in plans(settings, tx.grids(model)) if plan.name == "score"]
+        held_out = summarise(read(connect(), scores, "held_out"), score)
+        fresh |= {(part.column, part.label): [part.profile] for part in held_out}
+    merged = {place: merge(parts) for place, parts in (profiles | fresh).items()}
+    parts = [Part(column, version, label, None, p) for (column, label), p in merged.items() if p is not None]
+    tx.put_profiles(model, parts)
+    rollout, entry = rollouts.begin(model, version, champion, settings.rollout, config.version, now, because)
+    tx.put([rollout])
+    timeline.write(tx, [entry], config, now)
+    tx.audit(now, actor, "offer", version, {"model": model, "rollout": rollout.id})
+    return rollout
+
+
+def prove(tx: Transaction, config: Config, model: str, now: datetime) -> None:
+    """Compare the arms of the model's running rollout, once a grain, and write what follows from it."""
+    settings = config.models[model]
+    grain = settings.grain_length
+    for rollout in tx.select(Rollout, model=model, state=RolloutState.RUNNING):
+        horizon = floor(now, grain)
+        seen = Window(floor(rollout.started_at, grain), horizon) if horizon > rollout.started_at else None
+        if seen is None or (rollout.looks and rollout.looks[-1]["until"] == horizon.isoformat()):
+            continue
+        grids = tx.grids(model)
+        kept = tx.profiles(model, seen, column=["score", "latency_ms", "status"])
+        mature = horizon - settings.label_delay
+        arms = [_arm(kept, version, mature, grids["score"]) for version in (rollout.champion, rollout.candidate)]
+        after, entry = rollouts.look(rollout, settings.rollout, arms[0], arms[1], grids, now, horizon)
+        tx.change(after)
+        if entry is not None:
+            timeline.write(tx, [entry], config, now)
+        if after.state is RolloutState.PROMOTED:
+            tx.crown(model, after.candidate, now, because=after.id)
+
+
+def _arm(kept: list[tuple[Key, Profile]], version: str, mature: datetime, grid: Grid) -> ArmData:
+    own = [(key, profile) for key, profile in kept if key.version == version]
+    whole = {c: merge(p for k, p in own if k.column == c and k.label == ALL) for c in ("score", "latency_ms", "status")}
+    grains: dict[datetime, dict[str, Profile]] = {}
+    for key, profile in own:
+        if key.label in LABELS and key.start is not None and key.start < mature:
+            grains.setdefault(key.start, {})[key.label] = profile
+    losses: dict[datetime, Arm] = {
+        start: log_loss_arm(Subject(None, None, grid, 0.5, 1, 0, sides, {}).scores) for start, sides in grains.items()
+    }
+    return ArmData(whole["score"], whole["latency_ms"], whole["status"], losses)
+
+
+def steer(tx: Transaction, model: str, registry: Registry) -> None:
+    """Make the registry's route what the state says; only a difference is written."""
+    champions = tx.champions(model)
+    if not champions:
+        return
+    names = [version for _, version in champions]
+    running = tx.select(Rollout, model=model, state=RolloutState.RUNNING)
+    candidate, share = (running[0].candidate, running[0].share) if running else ("", 0.0)
+    route = Route(names[-1], names[-2] if len(names) > 1 else "", candidate, share)
+    if registry.route(model) != route:
+        registry.set_route(model, route)

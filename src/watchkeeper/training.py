@@ -1,0 +1,128 @@
+"""Training: a candidate is made in a process of its own and measured against the champion on a hold-out.
+
+The process is `python -m watchkeeper.training FOLDER`; the folder holds `job.json`, `train.parquet` and
+`holdout.parquet`, and receives `candidate/`, `scores.parquet`, and last `result.json` or `failure.txt`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from watchkeeper.errors import TrainingError
+from watchkeeper.registry import Registry, resolve
+from watchkeeper.stats.estimates import Estimate, mean
+
+CLIP = 1e-6
+"""Scores are kept this far from 0 and 1 where their logarithm is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a training process is to do.
+
+    `trainer` names `module:function`, called as `train(rows: pyarrow.Table, folder: Path) -> str`: it writes the
+    model's files into the folder and returns the `module:function` that loads them. `champion` is compared with
+    on the hold-out; "" if there is none.
+    """
+
+    model: str
+    trainer: str
+    champion: str
+    registry: str
+    features: list[str]
+
+
+def start(folder: Path, job: Job, train: pa.Table, holdout: pa.Table, patience: timedelta) -> None:
+    """Write the job and start its process, which goes on if this process dies; wait for it up to `patience`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "candidate").mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
+    pq.write_table(train, folder / "train.parquet")
+    pq.write_table(holdout, folder / "holdout.parquet")
+    with (folder / "output.txt").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "watchkeeper.training", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(patience.total_seconds())
+
+
+def result(folder: Path) -> dict[str, Any] | None:
+    """What a finished job found: `loader`, and `scores.parquet` beside it; None while it runs.
+
+    Raises TrainingError with the end of its output if it failed.
+    """
+    failure = folder / "failure.txt"
+    if failure.is_file():
+        raise TrainingError(failure.read_text(encoding="utf-8"))
+    done = folder / "result.json"
+    return json.loads(done.read_text(encoding="utf-8")) if done.is_file() else None
+
+
+def gate(scores: pa.Table, confidence: float) -> Estimate:
+    """The candidate's log loss minus the champion's on the same rows, with its paired interval.
+
+    Args:
+        scores: `label, candidate, champion`, one row each.
+        confidence: of each end of the interval.
+    """
+    label = scores.column("label").to_numpy()
+    losses = [_loss(label, scores.column(name).to_numpy()) for name in ("candidate", "champion")]
+    gap = losses[0] - losses[1]
+    estimate = mean(float(gap.sum()), float((gap**2).sum()), len(gap), 1 - confidence)
+    return estimate.about(candidate=float(losses[0].mean()), champion=float(losses[1].mean()))
+
+
+def _loss(label: Any, score: Any) -> Any:
+    kept = np.clip(score, CLIP, 1 - CLIP)
+    return -np.where(label == 1, np.log(kept), np.log1p(-kept))
+
+
+def run(folder: Path) -> None:
+    """Do the job of a folder: train, then score the hold-out with candidate and champion."""
+    job = Job(**json.loads((folder / "job.json").read_text(encoding="utf-8")))
+    train, holdout = pq.read_table(folder / "train.parquet"), pq.read_table(folder / "holdout.parquet")
+    loader = resolve(job.trainer)(train, folder / "candidate")
+    if not isinstance(loader, str):
+        raise TrainingError(f"trainer {job.trainer} must return the loader as module:function, found {loader!r}")
+    features = holdout.select(job.features)
+    scores = {"label": holdout.column("label"), "candidate": resolve(loader)(folder / "candidate").scores(features)}
+    if job.champion:
+        scores["champion"] = Registry(Path(job.registry)).load(job.model, job.champion).scores(features)
+    pq.write_table(pa.table(scores), folder / "scores.parquet")
+    waiting = folder / "result.part"
+    waiting.write_text(json.dumps({"loader": loader, "rows": train.num_rows}), encoding="utf-8")
+    waiting.replace(folder / "result.json")
+
+
+def main(folder: Path) -> int:
+    try:
+        run(folder)
+    except Exception:  # noqa: BLE001 (a trainer is foreign code; whatever it raises is the job's outcome)
+        traceback.print_exc()
+        (folder / "failure.txt").write_text(traceback.format_exc()[-2000:], encoding="utf-8")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
