@@ -19,9 +19,20 @@ SOURCE = Path(__file__).parents[1] / "src" / PACKAGE
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("errors", "events", "windows", "schema", "records"),
     1: ("stats", "stats.*"),
-    2: ("profiles", "metrics", "metrics.*", "monitors", "incidents", "diagnosis", "rollouts"),
+    2: ("profiles", "metrics", "metrics.*", "monitors", "history", "incidents", "diagnosis", "rollouts"),
     3: ("store", "store.*"),
-    4: ("engine", "notify", "channels", "channels.*", "actions", "training", "registry", "serving"),
+    4: (
+        "engine",
+        "notify",
+        "timeline",
+        "channels",
+        "channels.*",
+        "actions",
+        "training",
+        "registry",
+        "traffic",
+        "serving",
+    ),
     5: (
         "",
         "__main__",
@@ -54,7 +65,7 @@ IMPURE = {
 ONLY_IN = {
     "sqlalchemy": ("store.*",),
     "alembic": ("store.*",),
-    "duckdb": ("store.*",),
+    "duckdb": ("store.*", "demo.*"),
     "ibis": ("store.*",),
     "plotly": ("charts", "server.*"),
     "fastapi": ("server", "server.*"),
