@@ -147,8 +147,10 @@ def _binomial_rank(probability: float, n: int, q: float) -> int:
 def difference(current: Estimate, baseline: Estimate) -> Estimate:
     """Current minus baseline, by recovering variances from the two intervals (MOVER; Zou and Donner 2008).
 
-    With Wilson intervals of proportions this is Newcombe's method 10; here the parts may be any estimates. An end
-    is None where an end that it rests on is.
+    With Wilson intervals of proportions this is Newcombe's method 10; here the parts may be any estimates. The
+    combination is approximate: of exact parts the error is at most alpha but for far-apart shares of few rows,
+    where up to 1.7 alpha was found (at 1e-3, 60 rows at 2 % against 200 at 20 %). An end is None where an end that
+    it rests on is.
     """
     if current.value is None or baseline.value is None:
         return Estimate.absent(current.n, baseline.n)

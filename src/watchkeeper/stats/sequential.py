@@ -41,13 +41,15 @@ def difference_of_means(first: Arm, second: Arm, alpha: float, tuned_for: float 
 
     With probability at least `1 - alpha`, the true difference lies within every interval of the whole sequence,
     so stopping at any look is fair. The sequence is asymptotic: it asks for some tens of rows in each arm.
-    Arms without rows give an unbounded interval, and so do arms whose losses have not varied yet: how much
-    they may is then unknown.
+    Neither arm's variance is taken below that of both together: a small arm that has not met a rare large loss
+    yet does not know its own. Arms without rows give an unbounded interval, and so do arms whose losses have not
+    varied yet.
     """
     value = first.mean - second.mean
     if first.n < 2 or second.n < 2:
         return value, -np.inf, np.inf
-    error = (first.variance / (first.n - 1) + second.variance / (second.n - 1)) ** 0.5
+    one, two = _variances((first.n * first.variance, first.n - 1), (second.n * second.variance, second.n - 1))
+    error = (one / first.n + two / second.n) ** 0.5
     if error == 0:
         return value, -np.inf, np.inf
     rows = first.n * second.n / (first.n + second.n)
@@ -62,8 +64,8 @@ def stratified_difference(
 
     Strata are weighted by `n m / (n + m)`, which is best for a difference that is the same in all of them; what
     differs between strata cancels, also when the arms' shares change. Variances are pooled over the strata of each
-    arm. Returns `(value, low, high)`; three None while no stratum holds both arms, and no interval while an arm's
-    losses have not varied within a stratum.
+    arm, and neither is taken below that of both arms together. Returns `(value, low, high)`; three None while no
+    stratum holds both arms, and no interval while an arm's losses have not varied within a stratum.
 
     Args:
         strata: the two arms' losses, one pair a stratum.
@@ -77,11 +79,18 @@ def stratified_difference(
     size = sum(weights)
     value = sum(w * (a.mean - b.mean) for w, (a, b) in zip(weights, pairs, strict=True)) / size
     arms = list(zip(*pairs, strict=True))
-    freedom = [sum(arm.n - 1 for arm in side) for side in arms]
-    spread = [sum(arm.n * arm.variance for arm in side) for side in arms]
-    if not all(freedom) or not sum(spread):
+    spreads = [(sum(arm.n * arm.variance for arm in side), sum(arm.n - 1 for arm in side)) for side in arms]
+    if not all(freedom for _, freedom in spreads):
         return value, None, None
-    first, second = (s / f for s, f in zip(spread, freedom, strict=True))
+    first, second = _variances(*spreads)
+    if not first:
+        return value, None, None
     variance = sum(w * w * (first / a.n + second / b.n) for w, (a, b) in zip(weights, pairs, strict=True)) / size**2
     half = variance**0.5 * mixture_factor(size, alpha, tuned_for)
     return value, value - half, value + half
+
+
+def _variances(first: tuple[float, int], second: tuple[float, int]) -> tuple[float, float]:
+    """Both variances from the sums of squares and the degrees of freedom, neither below the pooled one."""
+    pooled = (first[0] + second[0]) / (first[1] + second[1])
+    return max(first[0] / first[1], pooled), max(second[0] / second[1], pooled)
