@@ -81,7 +81,7 @@ def bin_numbers(values: Floats, grid: Grid) -> Ints:
     out[at] = k * grid.steps + np.minimum(steps, grid.steps - 1)
     out[values == knots[-1]] = grid.top
     for sign, end in ((1, knots[-1]), (-1, knots[0])):
-        at = np.flatnonzero(finite & (sign * (values - end) > 0))
+        at = np.flatnonzero(finite & (sign * values > sign * end))
         with np.errstate(over="ignore"):
             ratio = np.minimum(np.abs(values[at] - end) / grid.scale, MAX_RATIO)
         beyond = np.floor(TAIL_STEPS * np.log1p(ratio)).astype(np.int64)

@@ -79,6 +79,6 @@ def show_duration(length: timedelta) -> str:
     """The shortest form that `parse_duration` reads back: `7d`, `90m`, `36h`."""
     for unit in ("d", "h", "m", "s"):
         count, rest = divmod(length, _UNITS[unit])
-        if not rest and count:
+        if not rest and count > 0:
             return f"{count}{unit}"
     raise ValueError(f"{length} is not a positive whole number of seconds")
