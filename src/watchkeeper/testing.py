@@ -69,7 +69,7 @@ def bin_numbers(values: Floats, grid: Grid) -> Ints:
 
     Example:
         >>> bin_numbers(np.array([0.5, 2.0, np.nan]), Grid.unit(10)).tolist()
-        [5, 18, 2000000001]
+        [5, 16, 2000000001]
     """
     knots = np.asarray(grid.knots)
     out = np.full(len(values), NAN, dtype=np.int64)

@@ -1,0 +1,16 @@
+"""The examples in the docstrings of the statistics run and give what they show."""
+
+from __future__ import annotations
+
+import doctest
+from types import ModuleType
+
+import pytest
+
+from watchkeeper import testing
+from watchkeeper.stats import distances, estimates, grid, scores, sequential
+
+
+@pytest.mark.parametrize("module", [distances, estimates, grid, scores, sequential, testing], ids=lambda m: m.__name__)
+def test_the_examples_run(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0
