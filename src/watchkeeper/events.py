@@ -138,7 +138,7 @@ def read(found: object, *, kind: str = "", model: str = "") -> Event:
         if wanted and given.setdefault(name, wanted) != wanted:
             raise DataError(f'{name} is "{given[name]}", but the event was sent as one of "{wanted}"')
     kind = given.pop("kind", "")
-    if kind not in FIELDS:
+    if not isinstance(kind, str) or kind not in FIELDS:
         raise DataError(f'kind must be "{PREDICTION}" or "{OUTCOME}", found {_found(kind)}')
     for name in given:
         if name not in FIELDS[kind]:
@@ -253,7 +253,10 @@ def _moment(field: str, value: object) -> str:
         raise DataError(
             f"{field} {found} has no time zone, so it names no moment; use datetime.now(UTC) or write +00:00"
         )
-    return value.astimezone(UTC).isoformat()
+    try:
+        return value.astimezone(UTC).isoformat()
+    except OverflowError:
+        raise DataError(f"{field} {found} is no time in UTC: it lies before year 1 or after year 9999") from None
 
 
 def _found(value: object) -> str:

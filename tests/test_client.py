@@ -1,0 +1,562 @@
+"""The logging client: nothing lost or doubled, whatever happens to the server, the process or its threads."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import numpy as np
+import pytest
+
+from watchkeeper import client as client_module
+from watchkeeper.client import BATCH, Client
+from watchkeeper.errors import ConfigError, DataError
+from watchkeeper.store.inbox import Inbox
+
+AT = datetime(2013, 7, 4, 15, tzinfo=UTC)
+
+
+def inbox(store: Path) -> list[dict[str, Any]]:
+    return [event for _, batch in Inbox(store).batches() for event in batch]
+
+
+def ids(found: list[dict[str, Any]]) -> list[str]:
+    return [event["request_id"] for event in found]
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
+    until = monotonic() + seconds
+    while not true():
+        assert monotonic() < until, "it did not come true in time"
+        sleep(0.01)
+
+
+@pytest.fixture
+def open_client() -> Iterator[Callable[..., Client]]:
+    """Makes clients that do not spend the time of the tests on closing."""
+    made: list[Client] = []
+
+    def make(target: Any, **options: Any) -> Client:
+        made.append(Client(target, model="delays", **{"timeout": 2.0, **options}))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client._timeout = 0.0
+        client.close()
+
+
+# Into a folder
+
+
+def test_events_reach_the_inbox(tmp_path: Path) -> None:
+    with Client(tmp_path, model="delays", version="3") as client:
+        made = client.log({"distance": np.float32(0.5), "origin": None}, prediction=np.int64(1), score=0.83)
+        given = client.log(
+            {"distance": float("nan")}, request_id="r2", entity_id=7, event_time=AT, latency_ms=4.2, status="timeout",
+            variant="candidate", version="4", context={"page": 2},
+        )  # fmt: skip
+        client.label("r2", np.int64(1), AT)
+        client.label("r3", 0)
+    assert given == "r2"
+    first, second, label, other = inbox(tmp_path)
+    assert first["request_id"] == made
+    assert (first["version"], first["variant"], first["status"]) == ("3", "champion", "ok")
+    assert (first["prediction"], first["score"], first["features"]) == (1, 0.83, {"distance": 0.5, "origin": None})
+    assert abs(datetime.fromisoformat(first["event_time"]) - datetime.now(UTC)).total_seconds() < 60
+    assert second == {
+        "kind": "prediction", "model": "delays", "request_id": "r2", "event_time": "2013-07-04T15:00:00+00:00",
+        "version": "4", "variant": "candidate", "entity_id": "7", "prediction": None, "score": None,
+        "latency_ms": 4.2, "status": "timeout", "context": '{"page":2}', "features": {"distance": "NaN"},
+    }  # fmt: skip
+    assert label == {
+        "kind": "outcome", "model": "delays", "request_id": "r2", "label": 1, "known_at": "2013-07-04T15:00:00+00:00",
+    }  # fmt: skip
+    assert other["request_id"] == "r3"
+
+
+def test_nothing_is_made_before_something_is_logged(tmp_path: Path) -> None:
+    threads = threading.active_count()
+    with Client(tmp_path / "store", model="delays") as client:
+        assert client.flush()
+        assert threading.active_count() == threads
+    assert not (tmp_path / "store").exists()
+
+
+def test_it_sends_by_itself_after_a_while(tmp_path: Path, open_client: Callable[..., Client]) -> None:
+    open_client(tmp_path, interval=0.05).log({})
+    wait_until(lambda: len(inbox(tmp_path)) == 1)
+
+
+def test_it_sends_by_itself_as_soon_as_there_are_many(tmp_path: Path, open_client: Callable[..., Client]) -> None:
+    client = open_client(tmp_path, interval=3600)
+    for _ in range(BATCH - 1):
+        client.log({})
+    sleep(0.1)
+    assert inbox(tmp_path) == []
+    client.log({})
+    wait_until(lambda: len(inbox(tmp_path)) == BATCH)
+
+
+def test_flush_returns_when_all_is_on_disk(tmp_path: Path, open_client: Callable[..., Client]) -> None:
+    client = open_client(tmp_path, interval=3600)
+    wanted = [client.log({}) for _ in range(2 * BATCH + 7)]
+    assert client.flush()
+    assert ids(inbox(tmp_path)) == wanted
+
+
+def test_what_is_changed_after_logging_is_logged_as_it_was(tmp_path: Path) -> None:
+    features = {"distance": 1}
+    with Client(tmp_path, model="delays") as client:
+        client.log(features)
+        features["distance"] = 2
+    assert inbox(tmp_path)[0]["features"] == {"distance": 1}
+
+
+def test_many_threads(tmp_path: Path) -> None:
+    client = Client(tmp_path, model="delays", interval=0.01)
+    made: list[list[str]] = [[] for _ in range(8)]
+
+    def work(own: list[str]) -> None:
+        for i in range(1000):
+            own.append(client.log({"i": i}))
+            if i % 250 == 0:
+                client.flush()
+
+    threads = [threading.Thread(target=work, args=(own,)) for own in made]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    client.close()
+    found = ids(inbox(tmp_path))
+    assert client.dropped == 0
+    assert Counter(found) == Counter(one for own in made for one in own)
+    for own in made:
+        mine = set(own)
+        assert [one for one in found if one in mine] == own
+
+
+def test_a_folder_that_cannot_be_written(
+    tmp_path: Path, open_client: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "store").write_text("a file is in the way")
+    client = open_client(tmp_path / "store", interval=0.01)
+    one = client.log({})
+    assert not client.flush()
+    assert "events wait" in caplog.text
+    (tmp_path / "store").unlink()
+    wait_until(lambda: (tmp_path / "store").exists())
+    assert client.flush()
+    assert ids(inbox(tmp_path / "store")) == [one]
+
+
+# Wrong use
+
+
+@pytest.mark.parametrize(
+    ("use", "text"),
+    [
+        (lambda c: c.log([1, 2]), "features must map names to values"),
+        (lambda c: c.log({1: 2}), "names that are strings"),
+        (lambda c: c.log({"score": 2}), 'features has "score"'),
+        (lambda c: c.log({}, event_time=datetime(2013, 7, 4)), "no time zone"),  # noqa: DTZ001
+        (lambda c: c.log({}, event_time="tomorrow"), "event_time"),
+        (lambda c: c.log({}, request_id=5), "request_id must be a string"),
+        (lambda c: c.log({}, request_id=""), "request_id must be a string that is not empty"),
+        (lambda c: c.log({}, version=3), "version must be a string"),
+        (lambda c: c.label("r", None), "label is missing"),
+        (lambda c: c.label("r", 1, datetime(2013, 7, 4)), "no time zone"),  # noqa: DTZ001
+        (lambda c: c.label(None, 1), "request_id"),
+    ],
+)  # fmt: skip
+def test_wrong_use_is_told_at_once(tmp_path: Path, use: Callable[[Client], object], text: str) -> None:
+    with Client(tmp_path, model="delays") as client, pytest.raises(DataError, match=text):
+        use(client)
+    assert inbox(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target": "ftp://example.org"},
+        {"target": "https://"},
+        {"target": "http://example.org", "api_key": "key\n"},
+        {"buffer": 0},
+        {"interval": 0},
+        {"timeout": -1},
+        {"model": ""},
+        {"model": None},
+        {"version": 3},
+    ],
+)  # fmt: skip
+def test_a_client_that_cannot_be_meant(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises((ConfigError, DataError)):
+        Client(**{"target": tmp_path, "model": "delays"} | wrong)
+
+
+# To a server
+
+
+@dataclass
+class Server:
+    """A server that keeps what it is sent and answers as it was told to, then 200."""
+
+    url: str = ""
+    answers: list[int] = field(default_factory=list)
+    refuse: Callable[[list[dict[str, Any]]], int] = lambda events: 200
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    posts: list[tuple[str, dict[str, str], int]] = field(default_factory=list)
+    kept: list[dict[str, Any]] = field(default_factory=list)
+    close: Callable[[], None] = lambda: None
+
+
+def serve(port: int = 0) -> Server:
+    found = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["events"]
+            code = found.answers.pop(0) if found.answers else found.refuse(got)
+            found.posts.append((self.path, dict(self.headers.items()), code))
+            if code == 200:
+                found.kept.extend(got)
+            body = json.dumps({"accepted": len(got), "rejected": found.rejected}).encode()
+            self.send_response(code)
+            if 300 <= code < 400:
+                self.send_header("Location", found.url)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            raise AssertionError("a redirect was followed")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+
+    def close() -> None:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    found.url, found.close = f"http://127.0.0.1:{server.server_port}", close
+    return found
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    found = serve()
+    yield found
+    found.close()
+
+
+def test_events_reach_the_server(server: Server) -> None:
+    with Client(server.url + "/", model="delays", api_key="k1") as client:
+        one = client.log({"distance": float("inf")})
+        client.label(one, 1)
+        two = client.log({})
+    assert [path for path, _, _ in server.posts] == ["/v1/models/delays/predictions", "/v1/models/delays/outcomes"]
+    assert {headers["Authorization"] for _, headers, _ in server.posts} == {"Bearer k1"}
+    assert {headers["Content-Type"] for _, headers, _ in server.posts} == {"application/json"}
+    assert ids(server.kept) == [one, two, one]
+    assert server.kept[0]["features"] == {"distance": "Infinity"}
+
+
+def test_no_key_is_sent_where_there_is_none(server: Server) -> None:
+    with Client(server.url, model="delays") as client:
+        client.log({})
+    assert "Authorization" not in server.posts[0][1]
+
+
+@pytest.mark.parametrize("code", [301, 307, 401, 404, 408, 429, 500, 503])
+def test_an_answer_that_may_change_is_tried_again(
+    server: Server, open_client: Callable[..., Client], code: int
+) -> None:
+    server.answers = [code]
+    client = open_client(server.url, interval=3600)
+    one = client.log({})
+    assert not client.flush()
+    assert client.flush()
+    assert ids(server.kept) == [one]
+    assert client.dropped == 0
+
+
+def test_a_dead_server_that_comes_back_gets_all_in_order(open_client: Callable[..., Client]) -> None:
+    dead = serve()
+    dead.close()
+    client = open_client(dead.url, interval=0.01)
+    wanted = []
+    for _ in range(3):
+        wanted += [client.log({}) for _ in range(300)]
+        assert not client.flush()
+    back = serve(int(dead.url.rpartition(":")[2]))
+    try:
+        wait_until(lambda: len(back.kept) >= 900, 20)
+    finally:
+        back.close()
+    assert ids(back.kept) == wanted
+    assert client.dropped == 0
+
+
+def test_it_waits_longer_the_longer_the_server_is_dead(
+    server: Server, open_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.refuse = lambda events: 503
+    client = open_client(server.url, interval=0.01)
+    client.log({})
+    wait_until(lambda: len(server.posts) >= 2)
+    for _ in range(2 * BATCH):
+        client.log({})
+    sleep(0.3)
+    assert len(server.posts) == 2  # one at once, one after a second; many events do not hurry it
+    assert client._failures == 2
+
+
+def test_log_does_not_wait_for_a_server_that_hangs(server: Server, open_client: Callable[..., Client]) -> None:
+    held = threading.Event()
+
+    def hang(events: list[dict[str, Any]]) -> int:
+        held.wait(10)
+        return 200
+
+    server.refuse = hang
+    client = open_client(server.url, interval=0.01, timeout=5.0)
+    client.log({})
+    sleep(0.1)
+    begun = monotonic()
+    for _ in range(1000):
+        client.log({})
+    assert monotonic() - begun < 1
+    assert not client.flush(timeout=0.05)
+    held.set()
+    assert client.flush()
+    assert len(server.kept) == 1001
+
+
+@pytest.mark.parametrize("code", [400, 413, 422])
+def test_only_the_event_that_is_refused_is_dropped(
+    server: Server, open_client: Callable[..., Client], caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    client = open_client(server.url, interval=3600)
+    wanted = [client.log({"i": i}) for i in range(100)]
+    server.refuse = lambda events: code if wanted[41] in ids(events) else 200
+    assert client.flush()
+    assert ids(server.kept) == wanted[:41] + wanted[42:]
+    assert client.dropped == 1
+    assert f"answered {code}" in caplog.text
+    more = [client.log({}) for _ in range(BATCH)]
+    before = len(server.posts)
+    assert client.flush()
+    assert ids(server.kept)[99:] == more
+    assert len(server.posts) - before < 5
+
+
+def test_a_server_that_refuses_everything_is_not_asked_again_and_again(
+    server: Server, open_client: Callable[..., Client]
+) -> None:
+    server.refuse = lambda events: 422
+    client = open_client(server.url, interval=3600)
+    for _ in range(50):
+        client.log({})
+    assert client.flush()
+    assert client.dropped == 50
+    assert len(server.posts) < 60
+
+
+def test_too_large_a_request_is_split(server: Server, open_client: Callable[..., Client]) -> None:
+    server.refuse = lambda events: 413 if len(events) > 10 else 200
+    client = open_client(server.url, interval=3600)
+    wanted = [client.log({}) for _ in range(100)]
+    assert client.flush()
+    assert ids(server.kept) == wanted
+    assert client.dropped == 0
+
+
+def test_what_the_server_rejects_one_by_one_is_counted(
+    server: Server, open_client: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    server.rejected = [{"index": 0, "reason": "no such thing"}]
+    client = open_client(server.url, interval=3600)
+    client.log({})
+    client.log({})
+    assert client.flush()
+    assert client.dropped == 1
+    assert "1 events were refused and are dropped: no such thing" in caplog.text
+
+
+# A full buffer, the end
+
+
+def test_a_full_buffer_drops_the_oldest_and_says_so_once(
+    server: Server, open_client: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answers = [503]
+    client = open_client(server.url, interval=3600, buffer=10)
+    client.flush()
+    wanted = [client.log({}) for _ in range(25)]
+    assert client.dropped == 15
+    warnings = [r for r in caplog.records if "dropped" in r.message]
+    assert [r.levelno for r in warnings] == [logging.WARNING]
+    assert not client.flush()
+    assert client.flush()
+    assert ids(server.kept) == wanted[15:]
+
+
+def test_what_is_pushed_out_while_it_is_sent_is_not_lost(server: Server, open_client: Callable[..., Client]) -> None:
+    client = open_client(server.url, interval=3600, buffer=10)
+    first = [client.log({}) for _ in range(10)]
+    more: list[str] = []
+
+    def busy(events: list[dict[str, Any]]) -> int:
+        if not more:
+            more.extend(client.log({}) for _ in range(4))
+        return 200
+
+    server.refuse = busy
+    assert client.flush()
+    assert client.flush()
+    assert ids(server.kept) == first + more
+    assert client.dropped == 0
+
+
+def test_closing_twice_is_fine_and_later_events_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    client = Client(tmp_path, model="delays")
+    client.log({})
+    client.close()
+    client.close()
+    assert client.log({}, request_id="late") == "late"
+    assert client.flush()
+    assert (client.dropped, len(inbox(tmp_path))) == (1, 1)
+    assert "the client is closed" in caplog.text
+
+
+def dead_url() -> str:
+    dead = serve()
+    dead.close()
+    return dead.url
+
+
+def test_closing_with_a_dead_server_and_no_spool(caplog: pytest.LogCaptureFixture) -> None:
+    client = Client(dead_url(), model="delays", timeout=1.0)
+    client.log({})
+    client.log({})
+    begun = monotonic()
+    client.close()
+    assert monotonic() - begun < 5
+    assert client.dropped == 2
+    assert "2 events could not be delivered before the end and are lost" in caplog.text
+
+
+def test_what_was_spooled_is_sent_by_the_next_client(
+    tmp_path: Path, open_client: Callable[..., Client], server: Server
+) -> None:
+    first = Client(dead_url(), model="delays", timeout=1.0, spool=tmp_path)
+    wanted = [first.log({}) for _ in range(BATCH + 20)]
+    first.close()
+    assert first.dropped == 0
+    assert ids(inbox(tmp_path)) == wanted
+    server.answers = [200, 503]  # it fails in the middle
+    wanted.append(open_client(server.url, interval=0.01, spool=tmp_path).log({}))
+    wait_until(lambda: not inbox(tmp_path) and set(ids(server.kept)) == set(wanted))
+
+
+def test_what_the_spool_holds_and_the_server_refuses_is_kept_apart(
+    tmp_path: Path, open_client: Callable[..., Client], server: Server
+) -> None:
+    first = Client(dead_url(), model="delays", timeout=1.0, spool=tmp_path)
+    bad = first.log({})
+    first.close()
+    server.refuse = lambda events: 422 if bad in ids(events) else 200
+    one = open_client(server.url, interval=0.01, spool=tmp_path).log({})
+    wait_until(lambda: ids(server.kept) == [one])
+    assert inbox(tmp_path) == []
+    assert Inbox(tmp_path).rejected() == 1
+
+
+def test_a_spool_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "spool").write_text("a file is in the way")
+    client = Client(dead_url(), model="delays", timeout=1.0, spool=tmp_path / "spool")
+    client.log({})
+    client.close()
+    assert client.dropped == 1
+    assert "are lost" in caplog.text
+
+
+# Processes
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_the_end_of_the_process_flushes(tmp_path: Path) -> None:
+    done = run(
+        "import sys, watchkeeper\n"
+        "client = watchkeeper.Client(sys.argv[1], model='delays', interval=3600)\n"
+        "client.log({}, request_id='r1')\n",
+        str(tmp_path),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ids(inbox(tmp_path)) == ["r1"]
+
+
+def test_what_was_flushed_survives_a_kill(tmp_path: Path) -> None:
+    done = run(
+        "import os, signal, sys, watchkeeper\n"
+        "client = watchkeeper.Client(sys.argv[1], model='delays', interval=3600)\n"
+        "for i in range(1200): client.log({}, request_id=str(i))\n"
+        "assert client.flush()\n"
+        "client.log({}, request_id='too late')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n",
+        str(tmp_path),
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert ids(inbox(tmp_path)) == [str(i) for i in range(1200)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_begins_anew(tmp_path: Path) -> None:
+    done = run(
+        "import os, sys, warnings, watchkeeper\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)  # newer Pythons warn of threads before a fork\n"
+        "client = watchkeeper.Client(sys.argv[1], model='delays', interval=3600)\n"
+        "client.log({}, request_id='parent before')\n"
+        "client._change.acquire()  # as if another thread held it\n"
+        "child = os.fork()\n"
+        "if child: client._change.release(); os.waitpid(child, 0)\n"
+        "client.log({}, request_id=f\"{'parent' if child else 'child'} after\")\n",
+        str(tmp_path),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(ids(inbox(tmp_path))) == ["child after", "parent after", "parent before"]
+
+
+def test_it_goes_on_where_no_thread_can_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(client_module.threading, "Thread", Full)
+    with Client(tmp_path, model="delays") as client:
+        client.log({})
+        client.log({})
+    assert len(inbox(tmp_path)) == 2
