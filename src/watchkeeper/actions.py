@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from watchkeeper import timeline, traffic, training
+from watchkeeper import diagnosis, timeline, traffic, training
 from watchkeeper.errors import TrainingError
 from watchkeeper.incidents import ENGINE
 from watchkeeper.records import (
@@ -119,13 +119,13 @@ class Retraining:
     def start(self, action: Action, now: datetime, patience: timedelta) -> Action:
         """Claim a planned retraining and start its process; wait for it up to `patience`.
 
-        Rows in windows of data-quality incidents are left out. Raises ConflictError if another worker claimed it.
+        Rows of the time of incidents that spoil data are left out. Raises ConflictError if another worker claimed it.
         """
         model = self.config.models[action.model]
         retrain = _policy(model)
         with self.state.transaction() as tx:
             action = tx.change(replace(action, state=ActionState.RUNNING, started_at=now))
-            spoilt = tx.select(Incident, model=action.model, cause="quality")
+            spoilt = tx.select(Incident, model=action.model, cause=diagnosis.SPOILT)
         end = floor(now, model.grain_length) - model.label_delay
         cut = end - retrain.hold_out
         excluded = [Window(i.since, i.last_breach) for i in spoilt if i.last_breach > i.since]

@@ -12,7 +12,14 @@ from watchkeeper.records import Incident, Point
 from watchkeeper.windows import show_time
 
 TREE = {
-    "quality": ("data", "Check the source of the column; until it is mended, do not train on these rows."),
+    "missing values": ("data", "Check the source of the column; until it is mended, do not train on these rows."),
+    "sentinel values": (
+        "data",
+        "A number stands for unknown. Mend the source, or declare the number as missing in the configuration;"
+        " do not train on these rows.",
+    ),
+    "new values": ("data", "Check whether the new values are meant; if they are, retrain with them."),
+    "volume": ("infrastructure", "Check the traffic to the model and the logging of its predictions."),
     "drift": ("data", "The world moved. Check that performance holds; retrain on recent data if it does not."),
     "performance": ("model", "The model fits worse than it did. Retrain, and roll back if a new version began it."),
     "service": (
@@ -21,6 +28,9 @@ TREE = {
     ),
 }
 """By cause: which branch of data, model and infrastructure the trouble lies on, and the recommended action."""
+
+SPOILT = ("missing values", "sentinel values")
+"""Causes that spoil the rows they last for: a model must not learn from them."""
 
 SAMPLES = {"sentinel_rate": "extreme", "null_rate": "missing", "out_of_range": "extreme", "error_rate": "failed"}
 """By metric: which predictions show the trouble best, in the words of the log's `samples`."""

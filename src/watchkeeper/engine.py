@@ -65,7 +65,7 @@ class Engine:
         patience: timedelta = timedelta(0),
     ) -> None:
         self.store, self.config, self.clock, self.patience = store, config, clock, patience
-        self.channels = channels.build(config.channels)
+        self.channels = channels.build(config)
         self.watches = {name: [*monitors.plan(model), *monitors.shown(model)] for name, model in config.models.items()}
         self.state, self.log = State(store / "state.db"), log.Log(store / "log.duckdb")
         self.inbox, self.registry = Inbox(store), Registry(store / "registry")
@@ -132,19 +132,23 @@ class Engine:
             if not tx.grids(name):
                 tx.put_grids(name, traffic.first_grids(model, self.log.first_rows(name)))
             by_rows, by_labels = self.log.touched(name, done, model.grain)
-            grains = sorted({*by_rows, *by_labels})
-            parts = self.log.profiles(name, traffic.plans(model, tx.grids(name)), grains, model.grain)
-            tx.put_profiles(name, parts, grains)
+            plans = traffic.plans(model, tx.grids(name))
+            for grains, touched in (
+                (by_rows, plans),  # labels change the counts by label alone
+                (sorted({*by_labels} - {*by_rows}), [plan for plan in plans if plan.by_label]),
+            ):
+                parts = self.log.profiles(name, touched, grains, model.grain)
+                tx.put_profiles(name, parts, grains, [plan.name for plan in touched])
+                tick.rows["summarise"] += sum(part.profile.n for part in parts if part.column == "status")
             late = [{*old, *new} for old, new in zip(_late(tx, name), (by_rows, by_labels), strict=True)]
             tx.set_cursor(name, "late", json.dumps([sorted(at.isoformat() for at in kind) for kind in late]))
             tx.set_cursor(name, "arrival", str(arrival))
-        tick.rows["summarise"] += sum(part.profile.n for part in parts if part.column == "status")
 
     # 3. measure
 
     def measure(self, tx: Transaction, name: str, model: ModelConfig, now: datetime) -> list[tuple[Watch, Point]]:
         """Take every look that is due: those at the grains that ended since the last tick, and again those whose
-        rows or labels came late."""
+        rows or labels came late. A window is first looked at when the log covers all of it."""
         span = tx.span(name)
         if span is None:
             return []
@@ -157,7 +161,7 @@ class Engine:
             for end in (starts(Window(first, horizon + grain), grain) if first <= horizon else ())
             for watch in self.watches[name]
             for window in [_window(watch, model, end)]
-            if end > last or any(at in window for at in late[watch.metric.labels])
+            if window.start >= span[0] and (end > last or any(at in window for at in late[watch.metric.labels]))
         ]
         tx.set_cursor(name, "judged", horizon.isoformat())
         tx.set_cursor(name, "late", "[[], []]")

@@ -19,12 +19,8 @@ ENGINE = "watchkeeper"
 NEW = "new"
 """The state before the first."""
 
-CAUSES = {
-    "quality": "Data quality",
-    "drift": "Drift",
-    "performance": "Performance",
-    "service": "Service",
-}
+BY_COLUMN = frozenset({"missing values", "sentinel values", "new values", "drift"})
+"""Causes whose incidents are told by the columns they are in; the others by the monitors that found them."""
 
 
 def gather(
@@ -158,11 +154,11 @@ def _title(cause: str, signals: dict[str, dict[str, Any]]) -> str:
     active = [s for s in signals.values() if not s["recovered"]] or list(signals.values())
     names: list[str] = []
     for signal in sorted(active, key=strength, reverse=True):
-        name = signal["column"] if cause in ("quality", "drift") else signal["monitor"]
+        name = signal["column"] if cause in BY_COLUMN else signal["monitor"]
         if name not in names:
             names.append(name)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{CAUSES.get(cause, cause.capitalize())}: {', '.join(names[:3])}{more}"
+    return f"{cause.capitalize()}: {', '.join(names[:3])}{more}"
 
 
 def strength(signal: dict[str, Any]) -> float:

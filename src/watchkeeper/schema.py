@@ -129,7 +129,7 @@ class RolloutConfig(Strict):
     margin: float = Field(default=0.05, gt=0)
     error_margin: float = Field(default=0.01, ge=0)
     latency_ratio: float = Field(default=2.0, gt=1)
-    score_shift: float = Field(default=0.3, gt=0, le=1)
+    score_shift: float = Field(default=0.5, gt=0, le=1)
     min_rows: int = Field(default=30, ge=1)
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ BOTH = (Kind.NUMERIC, Kind.CATEGORICAL)
 NUMERIC = (Kind.NUMERIC,)
 
 
-@metric("share of missing values", cause="quality", kinds=BOTH, unit="share")
+@metric("share of missing values", cause="missing values", kinds=BOTH, unit="share")
 def null_rate(subject: Subject, alpha: float) -> Estimate:
     """Share of rows whose value is null or not a number."""
     if subject.current is None:
@@ -38,7 +38,7 @@ def out_of_range(subject: Subject, alpha: float) -> Estimate:
     return estimate.about(low=subject.current.low, high=subject.current.high)
 
 
-@metric("share of sentinel values", cause="quality", kinds=NUMERIC, unit="share")
+@metric("share of sentinel values", cause="sentinel values", kinds=NUMERIC, unit="share")
 def sentinel_rate(subject: Subject, alpha: float) -> Estimate:
     """Share of rows that hold a number that systems write for "unknown" (-999, 9999, ...) and that lies outside
     the reference range. The detail names the values found."""
@@ -49,7 +49,7 @@ def sentinel_rate(subject: Subject, alpha: float) -> Estimate:
     return estimate.about(values={f"{value:g}": count for value, count in found.items()})
 
 
-@metric("share of infinite values", cause="quality", kinds=NUMERIC, unit="share")
+@metric("share of infinite values", cause="missing values", kinds=NUMERIC, unit="share")
 def infinite_rate(subject: Subject, alpha: float) -> Estimate:
     """Share of rows that are plus or minus infinity."""
     if subject.current is None:
@@ -59,7 +59,7 @@ def infinite_rate(subject: Subject, alpha: float) -> Estimate:
 
 @metric(
     "share of values never seen in the baseline",
-    cause="quality",
+    cause="new values",
     kinds=(Kind.CATEGORICAL,),
     needs_baseline=True,
     unit="share",
@@ -74,7 +74,7 @@ def new_category(subject: Subject, alpha: float) -> Estimate:
     return estimate.about(values=dict(sorted(new.items(), key=lambda item: -item[1])[:10]))
 
 
-@metric("rows a grain", cause="quality", kinds=BOTH, column="status", any_size=True, unit="rows a grain")
+@metric("rows a grain", cause="volume", kinds=BOTH, column="status", any_size=True, unit="rows a grain")
 def volume(subject: Subject, alpha: float) -> Estimate:
     """Predictions a grain, with the interval of a Poisson count."""
     return rate(subject.n, max(subject.grains, 1), alpha)

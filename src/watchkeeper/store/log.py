@@ -216,14 +216,16 @@ class Log:
         """A few predictions of a window that show what is wrong.
 
         Args:
-            order: "extreme" (furthest from the column's median), "missing" (no value), "slowest", "failed",
+            order: "extreme" (furthest from the column's median, or the rarest value), "missing" (no value), "slowest", "failed",
                 "loss" (labelled, furthest from their label).
             column: the feature to show, for the first two.
         """
         shown = [_quoted(column)] if column in self._features[model] else []
         value = shown[0] if shown else "score"
         rank = {
-            "extreme": f"abs({value} - (SELECT median({value}) FROM chosen)) DESC",
+            "extreme": f"count(*) OVER (PARTITION BY {value})"
+            if self._features[model].get(column or "") == "VARCHAR"
+            else f"abs({value} - (SELECT median({value}) FROM chosen)) DESC",
             "missing": f"({value} IS NULL) DESC",
             "slowest": "latency_ms DESC",
             "failed": "(status <> 'ok') DESC",

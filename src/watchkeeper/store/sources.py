@@ -25,12 +25,15 @@ from watchkeeper.profiles import (
     SENTINEL,
     Profile,
     categorical,
+    merge,
     numeric,
 )
 from watchkeeper.records import ALL
 from watchkeeper.schema import Kind
 from watchkeeper.stats.grid import MAX_RATIO, TAIL_STEPS, Grid
 
+UNLABELLED = "none"
+"""The label, in the summarising expression, of rows without one."""
 SAMPLE = 200_000
 """Rows that a grid is fitted to, at most."""
 
@@ -277,42 +280,48 @@ def summary(table: ir.Table, plans: Iterable[Plan]) -> ir.Table:
 
 def _label(table: ir.Table, plan: Plan) -> ir.Column:
     if plan.by_label and "label" in table.columns:
-        return table["label"].cast("int64").cast("string").fill_null("none")
-    return ibis.literal("none")
+        return table["label"].cast("int64").cast("string").fill_null(UNLABELLED)
+    return ibis.literal(UNLABELLED)
 
 
 def collect(counts: pa.Table, plans: Iterable[Plan]) -> list[Part]:
     """The rows of `summary` as profiles; columns split by label also come whole."""
     by_name = {plan.name: plan for plan in plans}
-    groups: dict[tuple[str, str, str, datetime | None], list[dict[str, Any]]] = {}
-    for row in counts.to_pylist():
-        start = row["grain_start"].replace(tzinfo=UTC) if row["grain_start"] else None
-        labels = {ALL} if row["label"] == "none" else {ALL, row["label"]}
-        for label in labels:
-            groups.setdefault((row["column"], row["version"] or ALL, label, start), []).append(row)
-    return [
-        Part(column, version, label, start, _profile(rows, by_name[column]))
-        for (column, version, label, start), rows in groups.items()
-    ]
+    names = ("column", "version", "grain_start", "label")
+    codes = {name: counts.column(name).combine_chunks().dictionary_encode() for name in names}
+    group = np.zeros(counts.num_rows, dtype=np.int64)
+    for code in codes.values():
+        group = group * (len(code.dictionary) + 1) + code.indices.fill_null(len(code.dictionary)).to_numpy()
+    order = np.argsort(group, kind="stable")
+    fields = {name: counts.column(name).to_numpy() for name in ("bin", "value", "n", "low", "high")}
+    wholes: dict[tuple[str, str, datetime | None], list[Profile]] = {}
+    parts = []
+    for at in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else ():
+        column, version, start, label = (codes[name][int(at[0])].as_py() for name in names)
+        start = start.replace(tzinfo=UTC) if start else None
+        profile = _profile({name: field[at] for name, field in fields.items()}, by_name[column])
+        wholes.setdefault((column, version or ALL, start), []).append(profile)
+        if label != UNLABELLED:
+            parts.append(Part(column, version or ALL, label, start, profile))
+    for (column, version, start), profiles in wholes.items():
+        whole = merge(profiles)
+        assert whole is not None
+        parts.append(Part(column, version, ALL, start, whole))
+    return parts
 
 
-def _profile(rows: list[dict[str, Any]], plan: Plan) -> Profile:
+def _profile(rows: dict[str, np.ndarray[Any, Any]], plan: Plan) -> Profile:
+    tallies = rows["n"].tolist()
     if plan.grid is None:
-        values: dict[str, int] = {}
-        for row in rows:
-            if row["value"] is not None:
-                values[row["value"]] = values.get(row["value"], 0) + row["n"]
-        return categorical(values, sum(row["n"] for row in rows if row["value"] is None))
-    counts: dict[int, int] = {}
-    for row in rows:
-        counts[row["bin"]] = counts.get(row["bin"], 0) + row["n"]
-    finite = [row for row in rows if row["bin"] < NULL or row["bin"] >= SENTINEL]
-    return numeric(
-        plan.grid,
-        counts,
-        min((row["low"] for row in finite), default=None),
-        max((row["high"] for row in finite), default=None),
+        values = dict(zip(rows["value"].tolist(), tallies, strict=True))
+        nulls = values.pop(None, 0)
+        return categorical(values, nulls)
+    bins = rows["bin"].astype(np.int64)
+    finite = (bins < NULL) | (bins >= SENTINEL)
+    low, high = (
+        float(pick(rows[side][finite])) if finite.any() else None for side, pick in (("low", np.min), ("high", np.max))
     )
+    return numeric(plan.grid, dict(zip(bins.tolist(), tallies, strict=True)), low, high)
 
 
 def summarise(table: ir.Table, plans: Iterable[Plan]) -> list[Part]:

@@ -242,13 +242,13 @@ class Transaction:
 
     # profiles and grids
 
-    def put_profiles(self, model: str, parts: Iterable[Part], starts: Sequence[datetime] | None = None) -> list[str]:
-        """Store profiles, replacing all that the grains `starts` had; without `starts`, reference profiles.
-
-        Returns their ids.
-        """
+    def put_profiles(
+        self, model: str, parts: Iterable[Part], starts: Sequence[datetime] = (), columns: Sequence[str] = ()
+    ) -> None:
+        """Store profiles; all that the grains `starts` had of `columns` is replaced."""
         if starts:
-            self._connection.execute(sa.delete(PROFILES).where(PROFILES.c.model == model, PROFILES.c.start.in_(starts)))
+            stale = (PROFILES.c.model == model, PROFILES.c.start.in_(starts), PROFILES.c.column.in_(columns))
+            self._connection.execute(sa.delete(PROFILES).where(*stale))
         keys = [(Key(model, p.version, records.ALL, p.column, p.label, p.start), p.profile) for p in parts]
         values = [
             {**dataclasses.asdict(key), "id": key.id, "n": profile.n, "data": profile.to_bytes()}
@@ -256,7 +256,6 @@ class Transaction:
         ]
         if values:
             self._replace(PROFILES, values)
-        return [value["id"] for value in values]
 
     def profiles(self, model: str, window: Window | None, **equal: object) -> list[tuple[Key, Profile]]:
         """The profiles of the grains in a window, or the reference ones for None."""

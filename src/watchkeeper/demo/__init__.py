@@ -1,0 +1,1 @@
+"""The demo: a year of real flights, watched on a simulated clock."""

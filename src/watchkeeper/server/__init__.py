@@ -1,0 +1,1 @@
+"""The server: the dashboard's pages, the JSON interface, and the way in for events over HTTP."""

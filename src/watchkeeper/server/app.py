@@ -1,0 +1,102 @@
+"""The application: the routes put together, with security headers and one way to answer errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from watchkeeper.errors import StateError, WatchkeeperError
+from watchkeeper.server import api, assets, incident_pages, ingest, pages
+from watchkeeper.server.rendering import page
+from watchkeeper.server.services import Operations, RequestError, Services
+from watchkeeper.store.inbox import Inbox
+from watchkeeper.store.state import State
+
+__all__ = ["ROUTERS", "Operations", "create_app"]
+
+ROUTERS = (pages.router, incident_pages.router, api.router, ingest.router, assets.router)
+MACHINES = ("/api/", "/v1/", "/healthz", "/static/")
+"""Addresses that machines ask; they are told errors as JSON."""
+
+POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; object-src 'none';"
+    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""Nothing from elsewhere and no script in a page. Styles in a page are for Plotly alone, which writes its own."""
+
+HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+]
+
+
+def create_app(
+    state: State,
+    *,
+    clock: Callable[[], datetime],
+    operations: Operations,
+    inbox: Inbox | None = None,
+    title: str = "",
+) -> FastAPI:
+    """The dashboard, the JSON interface and, given an inbox, the way in for events.
+
+    Args:
+        clock: says the time, in UTC.
+        title: shown beside the product's name, to tell one installation from another.
+    """
+    app = FastAPI(title="watchkeeper", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
+    app.state.services = Services(state, clock, operations, inbox, title)
+    for router in ROUTERS:
+        app.include_router(router)
+    for kind in (HTTPException, RequestValidationError, WatchkeeperError, Exception):
+        app.add_exception_handler(kind, answer)
+    app.add_middleware(Headers)
+    return app
+
+
+class Headers:
+    """Sets the security headers on every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *HEADERS]
+            await send(message)
+
+        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+def answer(request: Request, error: Exception) -> Response:
+    """An error, told to a machine as JSON and to a person as a page."""
+    status, message, hint = explained(error)
+    if request.url.path.startswith(MACHINES):
+        return JSONResponse({"error": {"message": message} | ({"hint": hint} if hint else {})}, status)
+    return page(request, "error.html", status, code=status, message=message, hint=hint)
+
+
+def explained(error: Exception) -> tuple[int, str, str]:
+    """HTTP's number, what was wrong, and what to do."""
+    if isinstance(error, RequestError):
+        return error.status, str(error), error.hint
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return 422, f"{where}: {first['msg']}", "correct the address and try again"
+    if isinstance(error, HTTPException):
+        if error.status_code == 404:
+            return 404, "there is nothing at this address", "check the address"
+        return error.status_code, str(error.detail), ""
+    if isinstance(error, StateError):
+        return 503, str(error), "try again in a moment"
+    return 500, "something went wrong on the server", "try again; the server's log says more"

@@ -1,0 +1,72 @@
+"""What the routes work with, and what they answer when they cannot."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Protocol
+
+from fastapi import Request
+
+from watchkeeper.errors import WatchkeeperError
+from watchkeeper.schema import Config, ModelConfig
+from watchkeeper.store.inbox import Inbox
+from watchkeeper.store.state import State
+
+
+class Operations(Protocol):
+    """What people may do from the dashboard, and the configuration that is in force; the engine offers this."""
+
+    @property
+    def config(self) -> Config: ...
+
+    def acknowledge(self, incident_id: str, actor: str, note: str) -> None:
+        """Take an incident on; WatchkeeperError, with a text for people, where that cannot be."""
+
+    def resolve(self, incident_id: str, actor: str, note: str) -> None:
+        """Declare an incident over; WatchkeeperError, with a text for people, where that cannot be."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What every route works with, kept as `app.state.services`. `token` proves that a form came from here."""
+
+    state: State
+    clock: Callable[[], datetime]
+    operations: Operations
+    inbox: Inbox | None
+    title: str
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+
+    @property
+    def config(self) -> Config:
+        return self.operations.config
+
+    def model(self, name: str) -> ModelConfig:
+        """The configuration of a model; RequestError, with the nearest name, where there is none."""
+        if name not in self.config.models:
+            raise absent("model", name, list(self.config.models))
+        return self.config.models[name]
+
+
+def services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+class RequestError(WatchkeeperError):
+    """A request that cannot be served; `status` is HTTP's number for why, `hint` what to do."""
+
+    def __init__(self, status: int, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.status, self.hint = status, hint
+
+
+def absent(kind: str, name: str, known: list[str]) -> RequestError:
+    """The answer to a name that nobody bears."""
+    near = get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(sorted(known))}" if known else ""
+    return RequestError(404, f'there is no {kind} "{name}"', hint)

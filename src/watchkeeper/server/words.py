@@ -1,0 +1,165 @@
+"""How numbers, times and states are written for people."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from watchkeeper.metrics import METRICS
+from watchkeeper.records import ActionState, IncidentState, Reason, RolloutState, Severity, Status
+from watchkeeper.windows import Window, show_duration, show_time
+
+THIN = "\u202f"
+NONE = "–"
+
+CAUSES = {
+    "quality": "Data quality",
+    "drift": "Drift",
+    "performance": "Performance",
+    "service": "Service",
+    "business": "Business",
+}
+TREE = {"data": "Data issue", "model": "Model issue", "infrastructure": "Infrastructure issue"}
+ACTIONS = {"retrain": "Retraining", "rollback": "Rollback", "review": "Review"}
+
+TONES: dict[str, str] = {
+    Severity.P0: "bad", Severity.P1: "bad", Severity.P2: "warn",
+    Status.BREACH: "bad", Status.HEALTHY: "good", Status.PROVISIONAL: "info",
+    Status.NOT_ENOUGH_DATA: "quiet", Status.NO_DATA: "warn",
+    IncidentState.OPEN: "bad", IncidentState.ACKNOWLEDGED: "warn", IncidentState.RESOLVED: "good",
+    RolloutState.RUNNING: "info", RolloutState.PROMOTED: "good", RolloutState.ROLLED_BACK: "bad",
+    ActionState.PLANNED: "info", ActionState.RUNNING: "info", ActionState.DONE: "good",
+    ActionState.REFUSED: "warn", ActionState.FAILED: "bad",
+    "fail": "bad", "pass": "good", "inconclusive": "info",
+    "sent": "good", "pending": "info", "sending": "info",
+}  # fmt: skip
+"""Which of the style sheet's tones goes with a word; the word itself is always shown as well."""
+
+
+def tone(word: str) -> str:
+    return TONES.get(word, "quiet")
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, thousands in groups: 0.253, 38, 1,204."""
+    if value is None:
+        return NONE
+    size = abs(value)
+    if value == int(value) and size < 1e15:
+        return f"{int(value):,}"
+    if size >= 1e9 or size < 5e-4:
+        return f"{value:.3g}"
+    if size >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+
+
+def share(value: float | None) -> str:
+    """A share as percent: 12.4 %, 0.37 %."""
+    if value is None:
+        return NONE
+    percent = 100 * value
+    size = abs(percent)
+    text = f"{percent:.0f}" if size in (0, 100) else f"{percent:.1f}" if size >= 1 else f"{percent:.2g}"
+    return f"{text}{THIN}%"
+
+
+def milliseconds(value: float | None) -> str:
+    return NONE if value is None else f"{number(value)}{THIN}ms"
+
+
+def measured(value: float | None, metric: str, column: str = "", relative: str | None = None) -> str:
+    """A metric's value in its unit; `relative` as in a monitor."""
+    if value is None:
+        return NONE
+    if relative == "ratio":
+        return f"{number(value)}{THIN}×"
+    sign = "+" if relative == "difference" and value > 0 else ""
+    unit = METRICS[metric].unit if metric in METRICS else ""
+    if unit == "share":
+        return sign + share(value)
+    if column == "latency_ms" and metric in ("p50", "p95", "p99"):
+        return sign + milliseconds(value)
+    return sign + number(value)
+
+
+def interval(low: float | None, high: float | None, metric: str, column: str = "", relative: str | None = None) -> str:
+    if low is None or high is None:
+        return NONE
+    return f"{measured(low, metric, column, relative)} to {measured(high, metric, column, relative)}"
+
+
+def metric_title(metric: str, relative: str | None = None) -> str:
+    title = METRICS[metric].title if metric in METRICS else metric.replace("_", " ")
+    return {"difference": f"{title}, difference", "ratio": f"{title}, ratio"}.get(relative or "", title)
+
+
+def limit(value: float, direction: str, metric: str, column: str = "", relative: str | None = None) -> str:
+    """A limit as one reads it, with no more digits than it was given: "above 0.25", "below −10 %"."""
+    unit = METRICS[metric].unit if metric in METRICS else ""
+    sign = "+" if relative == "difference" and value > 0 else ""
+    if relative == "ratio":
+        return f"{direction} {value:g}{THIN}×"
+    if unit == "share":
+        return f"{direction} {sign}{100 * value:.10g}{THIN}%"
+    milli = f"{THIN}ms" if column == "latency_ms" and metric in ("p50", "p95", "p99") else ""
+    return f"{direction} {sign}{value:g}{milli}"
+
+
+def confidence(value: float | None) -> str:
+    """How sure one look is, with as many nines as matter: 99.93 %."""
+    if value is None:
+        return NONE
+    digits = 0
+    while digits < 6 and 1 - value < 10 ** -(digits + 1):
+        digits += 1
+    return f"{100 * value:.{digits}f}{THIN}%"
+
+
+def time(at: datetime | str | None) -> str:
+    """A moment to the minute, with UTC."""
+    if isinstance(at, str):
+        at = datetime.fromisoformat(at)
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return NONE if at is None else f"{show_time(at)} UTC"
+
+
+def day(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d")
+
+
+def window(span: Window) -> str:
+    """A window in words: one day by its date, others by both ends."""
+    if span.length == timedelta(days=1) and show_time(span.start) == day(span.start):
+        return f"{day(span.start)} UTC"
+    last = span.end - timedelta(microseconds=1)
+    if span.length > timedelta(days=1) and show_time(span.end) == day(span.end):
+        return f"{day(span.start)} to {day(last)} UTC"
+    return str(span)
+
+
+def duration(length: timedelta) -> str:
+    """`7 days`, `36 hours`; configuration's short form for what is not whole."""
+    text = show_duration(length)
+    word = {"d": "day", "h": "hour", "m": "minute", "s": "second"}[text[-1]]
+    return f"{text[:-1]} {word}{'' if text[:-1] == '1' else 's'}"
+
+
+def lasted(start: datetime, end: datetime) -> str:
+    """How long something lasted, to two units."""
+    seconds = max(int((end - start).total_seconds()), 0)
+    days, rest = divmod(seconds, 86_400)
+    hours, minutes = rest // 3600, rest % 3600 // 60
+    parts = [(days, "d"), (hours, "h"), (minutes, "min")]
+    shown = [f"{count}{THIN}{unit}" for count, unit in parts if count][:2]
+    return " ".join(shown) or "under a minute"
+
+
+def sentence(reason: Reason | str) -> str:
+    """A reason as a sentence of its own."""
+    text = reason.sentence if isinstance(reason, Reason) else str(reason).replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def count(value: int, word: str) -> str:
+    """`1 incident`, `3 incidents`."""
+    return f"{value:,} {word}{'' if value == 1 else 's'}"
