@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watchkeeper import events
@@ -178,16 +178,18 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 names = st.text(min_size=1).filter(lambda name: name not in events.RESERVED)
 
 
+@settings(max_examples=200)
 @given(st.dictionaries(names, scalars), scalars, scalars)
 def test_whatever_is_logged_survives_the_wire(features: dict[str, Any], score: object, entity: object) -> None:
     found = events.prediction("m", features, request_id="r", event_time=AT, score=score, context={"e": entity})
     assert events.read(json.loads(json.dumps(found, allow_nan=False))) == found
 
 
-anything = st.recursive(scalars | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+anything = scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text(max_size=5), scalars, max_size=3)
 
 
 @pytest.mark.parametrize("event", [WIRE, OUTCOME])
+@settings(max_examples=200)
 @given(st.data())
 def test_whatever_is_sent_is_read_or_refused(event: dict[str, Any], data: st.DataObject) -> None:
     changed = event | {data.draw(st.sampled_from(sorted(event))): data.draw(anything)}
