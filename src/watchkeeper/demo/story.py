@@ -20,18 +20,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
-from watchkeeper.demo import flights, model
+from watchkeeper import config
+from watchkeeper.demo import flights
 from watchkeeper.engine import Engine
 from watchkeeper.errors import StateError
 from watchkeeper.records import Action, Incident, Rollout, RolloutState, Transition
-from watchkeeper.schema import Config
+from watchkeeper.registry import resolve
 from watchkeeper.serving import Server
 from watchkeeper.store.state import Transaction
 from watchkeeper.windows import DAY, Window, show_time, starts
 
 NAME = "flight-delays"
+TRAINER = "watchkeeper.demo.model:train"
 SEED = 2013
 MARK = "demo-store"
 """A file in the store's folder that says that the demo made it and may begin it anew."""
@@ -104,7 +105,7 @@ class Demo:
         prepare(store)
         self.now = TRAINING.end
         source = resources.files("watchkeeper.demo") / "watchkeeper.yaml"
-        self.config = Config.model_validate(yaml.safe_load(source.read_text()))
+        self.config = config.loads(source.read_text(encoding="utf-8"))
         self.engine = Engine(store, self.config, self.clock, patience=timedelta(minutes=10))
         self.server = Server(self.engine.registry, NAME, self.config.models[NAME].fallback_score)
         self.story = Story()
@@ -119,6 +120,7 @@ class Demo:
         """Read the flights, train the first champion and install it with its training data as the baseline."""
         with self._timed("read"):
             self.flights = flights.load()
+            self._moments = self.flights.column("event_time").to_numpy()
             self.story.rows["read"] = self.flights.num_rows
         with self._timed("train"):
             known = self._between(TRAINING)
@@ -180,7 +182,8 @@ class Demo:
         with self._timed("log"):
             self.story.rows["log"] += self.engine.log.append(NAME, logged).stored
         self.story.rows["serve"] += rows.num_rows
-        return rows.num_rows
+        flown: int = rows.num_rows
+        return flown
 
     def _deliver_labels(self, day: Window) -> None:
         """The day's outcomes become known a day later; cancelled flights never get one."""
@@ -210,11 +213,15 @@ class Demo:
         rows = rows.filter(pc.is_valid(rows.column("label")))
         files = self._work / name
         files.mkdir(parents=True)
-        loader = model.train(rows, files)
+        loader = resolve(TRAINER)(rows, files)
         return self.engine.registry.add(NAME, files, loader, {"note": note, "rows": rows.num_rows}).version
 
     def _between(self, window: Window) -> pa.Table:
-        return self.flights.filter(_within(self.flights.column("event_time"), window))
+        moments = self._moments
+        first, last = np.searchsorted(
+            moments, [np.datetime64(at.replace(tzinfo=None)) for at in (window.start, window.end)]
+        )
+        return self.flights.slice(first, last - first)
 
     @contextmanager
     def _timed(self, hop: str) -> Iterator[None]:

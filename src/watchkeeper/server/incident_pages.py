@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Annotated, Any
@@ -15,7 +15,17 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from watchkeeper import charts
 from watchkeeper.errors import WatchkeeperError
 from watchkeeper.incidents import strength
-from watchkeeper.records import Action, Delivery, Incident, IncidentState, Reason, Rollout, Severity, Transition
+from watchkeeper.records import (
+    Action,
+    Delivery,
+    Incident,
+    IncidentState,
+    Reason,
+    Rollout,
+    RolloutState,
+    Severity,
+    Transition,
+)
 from watchkeeper.schema import MonitorConfig
 from watchkeeper.server import reads, words
 from watchkeeper.server.pages import check_choice, choices, planned
@@ -137,7 +147,7 @@ def _main_chart(points: list[Any], signal: dict[str, Any], monitors: dict[str, M
 def _main_column(tx: Any, served: Services, incident: Incident, signal: dict[str, Any]) -> dict[str, Any] | None:
     """For trouble with the data: the distribution at the signal's last breach, beside the baseline."""
     config = served.config.models.get(incident.model)
-    if config is None or incident.cause not in ("quality", "drift") or signal["column"] not in reads.kinds(config):
+    if config is None or not (signal["column"] in config.columns or incident.cause == "drift"):
         return None
     last = floor(datetime.fromisoformat(signal["last"]) - timedelta(microseconds=1), DAY) + DAY
     window = Window(max(last - 7 * DAY, min(floor(datetime.fromisoformat(signal["since"]), DAY), last - DAY)), last)
@@ -183,7 +193,7 @@ def rollout(request: Request, served: Served, rollout: str) -> HTMLResponse:
     return page(
         request, "rollout.html", rollout=one, chart=embedded(charts.arms(one.looks)), stages=_stages(one, served),
         last=one.looks[-1] if one.looks else {}, arms=_arms(one), guards=_guards(one),
-        timeline=[_of_transition(t) for t in transitions], causes=causes, config=config.rollout if config else None,
+        timeline=[replace(_of_transition(t), link="") for t in transitions], causes=causes, config=config.rollout if config else None,
         now=served.clock(), incidents=[name for a in causes for name in a.because if name.startswith("incident-")],
     )  # fmt: skip
 
@@ -199,8 +209,8 @@ def _stages(rollout: Rollout, served: Services) -> list[dict[str, Any]]:
         looks = looked.get(i, [])
         running = rollout.ended_at is None and i == rollout.stage
         state = "under way" if running else "passed" if looks and i < rollout.stage else "ended here" if looks else ""
-        if i == len(shares) - 1 and rollout.state == "promoted":
-            state = "reached"
+        if rollout.state == RolloutState.PROMOTED:
+            state = "reached" if i == len(shares) - 1 else "passed"
         rows.append({"share": share, "looks": looks, "state": state or "not reached", "running": running})
     return rows
 
@@ -232,9 +242,9 @@ def _number(value: Any) -> str:
 
 
 GUARDS = {
-    "error rate": ("Error rate, difference", words.share),
-    "latency": ("Median latency, ratio", words.number),
-    "scores": ("Distance of the scores (KS)", words.number),
+    "error rate": ("Error rate, difference", words.share, words.set_share),
+    "latency": ("Median latency, ratio", words.number, words.set_number),
+    "scores": ("Distance of the scores (KS)", words.number, words.set_number),
 }
 
 
@@ -242,13 +252,13 @@ def _guards(rollout: Rollout) -> list[dict[str, Any]]:
     """The guardrails at the last look: what they found and what stops the candidate."""
     last = rollout.looks[-1] if rollout.looks else {}
     rows = []
-    for key, (name, form) in GUARDS.items():
+    for key, (name, form, stops) in GUARDS.items():
         found = last.get(key)
         if isinstance(found, dict):
             held = found.get("low") is None or found["low"] <= found["limit"]
             interval = f"{form(found.get('low'))} to {form(found.get('high'))}"
             rows.append(
-                {"name": name, "value": form(found.get("value")), "interval": interval, "limit": form(found["limit"]),
+                {"name": name, "value": form(found.get("value")), "interval": interval, "limit": stops(found["limit"]),
                  "held": held}
             )  # fmt: skip
     return rows
@@ -268,9 +278,12 @@ def timeline(story: reads.Story) -> list[Entry]:
 def _of_transition(row: Transition) -> Entry:
     kind = row.subject.split("-")[0]
     link = f"/rollouts/{row.subject}" if kind == "rollout" else ""
-    tone = words.tone(row.after.rstrip("0123456789% "))
-    text = _incident_step(row) if kind == "incident" else f"{kind.capitalize()}: {row.after}"
-    return Entry(row.at, kind, tone, text, words.sentence(row.reason), row.actor, row.note, link)
+    state = row.after.rstrip("0123456789% ")
+    steps = {"incident": _incident_step, "rollout": _rollout_step}
+    text = steps[kind](row) if kind in steps else _action_step(row)
+    began = kind == "rollout" and row.before == "new"
+    why = "" if began else words.sentence(row.reason)
+    return Entry(row.at, kind, words.tone(state), text, why, row.actor, row.note, link)
 
 
 def _incident_step(row: Transition) -> str:
@@ -280,6 +293,17 @@ def _incident_step(row: Transition) -> str:
     if row.after == IncidentState.OPEN:
         return "Incident reopened" if row.before == IncidentState.RESOLVED else "Incident opened"
     return f"Incident {row.after}"
+
+
+def _rollout_step(row: Transition) -> str:
+    state = row.after.rstrip("0123456789% ")
+    if state == RolloutState.RUNNING:
+        return "Rollout began" if row.before == "new" else "Next stage of the rollout"
+    return f"Candidate {state}"
+
+
+def _action_step(row: Transition) -> str:
+    return f"{row.subject.split('-')[0].capitalize()} {row.after}"
 
 
 def _of_delivery(row: Delivery) -> list[Entry]:

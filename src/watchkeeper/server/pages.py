@@ -91,7 +91,7 @@ def fleet(request: Request, served: Served) -> HTMLResponse:
 def check_words(checks: dict[str, Counter[Status]]) -> list[dict[str, Any]]:
     """For each cause what its last looks found, the worst first."""
     return [
-        {"cause": words.CAUSES[cause], "counts": ranked(checks[cause]), "total": sum(checks[cause].values())}
+        {"cause": words.cause(cause), "counts": ranked(checks[cause]), "total": sum(checks[cause].values())}
         for cause in reads.CAUSES
         if cause in checks
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from watchkeeper.metrics import METRICS
 from watchkeeper.monitors import MODEL_COLUMNS
 from watchkeeper.profiles import Key, Profile, merge
 from watchkeeper.records import (
@@ -31,7 +32,8 @@ from watchkeeper.windows import DAY, Window, floor
 
 POINTS, VERDICTS = TABLES[Point].c, TABLES[Verdict].c
 ALIVE = (IncidentState.OPEN, IncidentState.ACKNOWLEDGED)
-CAUSES = ("quality", "drift", "performance", "service", "business")
+CAUSES = tuple(dict.fromkeys(metric.cause for metric in METRICS.values()))
+"""Every cause that a known metric is a sign of."""
 PERFORMANCE = ("log_loss", "auc", "accuracy", "calibration_error", "positive_rate")
 DRIFT = ("psi", "ks", "jensen_shannon", "wasserstein")
 LATENCY = ("p50", "p95", "p99")

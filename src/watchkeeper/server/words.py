@@ -11,13 +11,6 @@ from watchkeeper.windows import Window, show_duration, show_time
 THIN = "\u202f"
 NONE = "–"
 
-CAUSES = {
-    "quality": "Data quality",
-    "drift": "Drift",
-    "performance": "Performance",
-    "service": "Service",
-    "business": "Business",
-}
 TREE = {"data": "Data issue", "model": "Model issue", "infrastructure": "Infrastructure issue"}
 ACTIONS = {"retrain": "Retraining", "rollback": "Rollback", "review": "Review"}
 
@@ -61,6 +54,16 @@ def share(value: float | None) -> str:
     size = abs(percent)
     text = f"{percent:.0f}" if size in (0, 100) else f"{percent:.1f}" if size >= 1 else f"{percent:.2g}"
     return f"{text}{THIN}%"
+
+
+def set_number(value: float) -> str:
+    """A number that somebody chose, with no more digits than they gave."""
+    return f"{value:g}"
+
+
+def set_share(value: float | None) -> str:
+    """A share that somebody chose, as percent."""
+    return NONE if value is None else f"{100 * value:.10g}{THIN}%"
 
 
 def milliseconds(value: float | None) -> str:
@@ -158,6 +161,11 @@ def sentence(reason: Reason | str) -> str:
     """A reason as a sentence of its own."""
     text = reason.sentence if isinstance(reason, Reason) else str(reason).replace("_", " ")
     return text[:1].upper() + text[1:]
+
+
+def cause(name: str) -> str:
+    """A cause with a capital."""
+    return name[:1].upper() + name[1:]
 
 
 def count(value: int, word: str) -> str:

@@ -216,8 +216,8 @@ class Log:
         """A few predictions of a window that show what is wrong.
 
         Args:
-            order: "extreme" (furthest from the column's median, or the rarest value), "missing" (no value), "slowest", "failed",
-                "loss" (labelled, furthest from their label).
+            order: "extreme" (furthest from the column's median, or the rarest value), "missing" (no value),
+                "slowest", "failed", "loss" (labelled, furthest from their label).
             column: the feature to show, for the first two.
         """
         shown = [_quoted(column)] if column in self._features[model] else []

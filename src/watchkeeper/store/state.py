@@ -272,6 +272,15 @@ class Transaction:
             for r in self._connection.execute(query)
         ]
 
+    def profile_keys(self, ids: Sequence[str]) -> list[tuple[Key, int]]:
+        """What profiles are of, and their rows, without their counts."""
+        columns = [c for c in PROFILES.columns if c.name != "data"]
+        query = sa.select(*columns).where(PROFILES.c.id.in_(ids)).order_by(PROFILES.c.start)
+        return [
+            (Key(r.model, r.version, r.segment, r.column, r.label, r.start), r.n)
+            for r in self._connection.execute(query)
+        ]
+
     def span(self, model: str) -> tuple[datetime, datetime] | None:
         """The first and the last grain start that has a profile."""
         low, high = self._connection.execute(

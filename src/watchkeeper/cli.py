@@ -1,0 +1,430 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import signal
+import socket
+import sys
+import threading
+import webbrowser
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.tree import Tree
+
+from watchkeeper import comparison, config, events
+from watchkeeper.demo.story import SERVING, Demo, Event, Story, prepare
+from watchkeeper.engine import Engine
+from watchkeeper.errors import DataError, StateError, WatchkeeperError
+from watchkeeper.records import Incident, IncidentState, Status, Transition, Verdict
+from watchkeeper.server.app import create_app
+from watchkeeper.store.inbox import Inbox
+from watchkeeper.store.sources import connect, read
+from watchkeeper.store.state import State, verify
+from watchkeeper.why import Node, why
+from watchkeeper.windows import DAY, show_time
+
+PORT = 8710
+BATCH = 5000
+"""Events that `log` and `label` put into one file of the inbox."""
+
+app = typer.Typer(
+    name="watchkeeper",
+    help="Keep machine-learning models in production good over time.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+audit = typer.Typer(help="The tamper-evident record of everything that was decided and done.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
+
+out, err = Console(), Console(stderr=True)
+
+Store = Annotated[Path, typer.Option(help="Folder that holds the log, the state and the models.")]
+ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print data instead of words.")]
+STORE, CONFIG = Path(".watchkeeper"), Path("watchkeeper.yaml")
+
+
+def main() -> None:
+    """Run the command line; an error made on purpose becomes one message and exit code 2."""
+    try:
+        app()
+    except WatchkeeperError as problem:
+        err.print(f"[bold red]error:[/] {_escaped(str(problem))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+@app.command()
+def demo(
+    store: Store = Path(".watchkeeper-demo"),
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Open the dashboard at the end.")] = True,
+    as_json: AsJson = False,
+    host: Host = "127.0.0.1",
+    port: Port = PORT,
+) -> None:
+    """Live through a year of real flights: drift, faults, retraining, a bad candidate; then see the dashboard.
+
+    The year begins anew each time, and tells the same story each time.
+    """
+    serve = serve and not as_json
+    if serve:
+        _free(host, port)
+    prepare(store)
+    year = Demo(store)
+    if not as_json:
+        _introduce(store)
+    year.load()
+    length = -(-(SERVING.end - SERVING.start) // DAY)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=out,
+        disable=as_json,
+    ) as progress:  # fmt: skip
+        bar = progress.add_task("2013-03-01", total=length)
+        for day in year.days():
+            progress.update(bar, advance=1, description=show_time(day.at)[:10])
+            if not as_json:
+                for step in day.transitions:
+                    _tell(progress.console, step, year)
+    if as_json:
+        sys.stdout.write(json.dumps(year.story.to_dict(), indent=2) + "\n")
+    else:
+        _conclude(year.story)
+    if serve:
+        link = f"http://{host}:{port}"
+        out.print(
+            f"\nThe dashboard is at [bold]{link}[/] (Ctrl+C ends it). Its clock stands at {year.now:%Y-%m-%d %H:%M} UTC."
+        )
+        _serve(year.engine, host, port, ticking=False, title="demo: flights of 2013")
+    year.close()
+
+
+@app.command()
+def serve(
+    store: Store = STORE,
+    config_file: ConfigFile = CONFIG,
+    host: Host = "127.0.0.1",
+    port: Port = PORT,
+    every: Annotated[int, typer.Option(help="Seconds between ticks.", min=1)] = 60,
+) -> None:
+    """Run the engine, the way in for events, and the dashboard."""
+    settings = config.load(config_file)
+    _free(host, port)
+    engine = Engine(store, settings)
+    _install_references(engine, config_file)
+    out.print(f"Watching {', '.join(settings.models)}; the dashboard is at [bold]http://{host}:{port}[/]")
+    _serve(engine, host, port, ticking=True, every=every)
+    engine.close()
+
+
+@app.command()
+def check(
+    reference: Annotated[
+        Path, typer.Argument(help="What is known to be good: CSV or Parquet, a file, folder or glob.")
+    ],
+    current: Annotated[Path, typer.Argument(help="What is to be checked against it.")],
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="Monitors to use instead of the defaults.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a report that opens anywhere.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write all points as JSON; - for standard output.")
+    ] = None,
+) -> None:
+    """Compare two data sets. Exit code 0: healthy. 1: a limit is breached. 2: the comparison could not be made."""
+    found = comparison.compare(str(reference), str(current), config=config_file)
+    if html is not None:
+        found.save_html(html)
+    if json_file == Path("-"):
+        sys.stdout.write(found.to_json() + "\n")
+    else:
+        if json_file is not None:
+            found.save_json(json_file)
+        comparison.show(found, out)
+    raise typer.Exit(0 if found.healthy else 1)
+
+
+@app.command()
+def log(
+    files: Annotated[list[Path], typer.Argument(help="CSV or Parquet files of predictions.")],
+    model: Annotated[str, typer.Option(help="The model that made them.")],
+    store: Store = STORE,
+    version: Annotated[str, typer.Option(help="The version that made them, where the file has no such column.")] = "",
+) -> None:
+    """Log predictions from files: request_id, event_time (UTC), and any of score, prediction, version, entity_id,
+    latency_ms, status, variant, context; every other column is a feature."""
+    total = _send(store, (_prediction(row, model, version) for row in _rows(files, ("request_id", "event_time"))))
+    out.print(f"{total:,} predictions logged for {model}; the next tick takes them in")
+
+
+@app.command()
+def label(
+    files: Annotated[list[Path], typer.Argument(help="CSV or Parquet files of outcomes.")],
+    model: Annotated[str, typer.Option(help="The model whose predictions they belong to.")],
+    store: Store = STORE,
+) -> None:
+    """Log outcomes from files: request_id, label (0 or 1), known_at (UTC)."""
+    rows = _rows(files, ("request_id", "label", "known_at"))
+    total = _send(store, ({"kind": events.OUTCOME, "model": model, **row} for row in rows))
+    out.print(f"{total:,} outcomes logged for {model}; the next tick takes them in")
+
+
+@app.command()
+def tick(store: Store = STORE, config_file: ConfigFile = CONFIG) -> None:
+    """Take in what waits, and go through all eight hops once."""
+    engine = Engine(store, config.load(config_file))
+    _install_references(engine, config_file)
+    done = engine.tick()
+    engine.close()
+    out.print(
+        f"{done.rows['record']:,} events taken in, {done.rows['summarise']:,} rows summarised,"
+        f" {done.rows['judge']:,} points judged"
+    )
+
+
+@app.command()
+def status(store: Store = STORE, as_json: AsJson = False) -> None:
+    """Show how each model is."""
+    state = _state(store)
+    with state.transaction() as tx:
+        models = sorted({v.model for v in tx.select(Verdict)})
+        rows = [_status(tx, model) for model in models]
+    state.close()
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        return
+    if not rows:
+        out.print("Nothing has been judged yet. Log predictions, then run [bold]watchkeeper tick[/].")
+        return
+    table = Table("Model", "Health", "Champion", "Open incidents", "Last looked at (UTC)", "Looks")
+    for row in rows:
+        looks = ", ".join(f"{count} {name}" for name, count in row["looks"].items())
+        incidents = "\n".join(f"{i['severity']} {i['title']} ({i['id']})" for i in row["incidents"]) or "none"
+        table.add_row(row["model"], row["health"], row["champion"] or "none", _escaped(incidents), row["until"], looks)
+    out.print(table)
+
+
+@app.command("why")
+def why_command(
+    row_id: Annotated[str, typer.Argument(metavar="ID", help="An id, such as incident-1a2b3c4d5e6f.")],
+    store: Store = STORE,
+    as_json: AsJson = False,
+) -> None:
+    """Show why a row is as it is: the chain of rows it came of, and what came of it."""
+    state = _state(store)
+    with state.transaction() as tx:
+        node = why(tx, row_id)
+    state.close()
+    if as_json:
+        sys.stdout.write(json.dumps(node.to_dict(), indent=2) + "\n")
+    else:
+        out.print(_tree(node))
+
+
+@audit.command("verify")
+def audit_verify(store: Store = STORE) -> None:
+    """Check that no entry of the audit record was changed or taken out. Exit code 1 if one was."""
+    state = _state(store)
+    with state.transaction() as tx:
+        entries = tx.audit_trail()
+    state.close()
+    broken = verify(entries)
+    if broken is not None:
+        err.print(f"[bold red]broken:[/] entry {broken.seq} of {show_time(broken.at)} UTC does not fit the chain")
+        raise typer.Exit(1)
+    out.print(f"{len(entries):,} entries, unbroken")
+
+
+# serving
+
+
+def _serve(engine: Engine, host: str, port: int, *, ticking: bool, every: int = 60, title: str = "") -> None:
+    """Serve until interrupted; the engine ticks in a thread of its own."""
+    stop = threading.Event()
+    page = create_app(
+        engine.state, clock=engine.clock, operations=engine, inbox=engine.inbox if ticking else None, title=title
+    )
+    server = uvicorn.Server(uvicorn.Config(page, host=host, port=port, log_level="warning"))
+    if not ticking:
+        threading.Timer(1.0, _open_browser, [f"http://{host}:{port}"]).start()
+        server.run()
+        return
+    worker = threading.Thread(target=_tick_until, args=(engine, stop, every), daemon=True)
+    worker.start()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        server.run()
+    finally:
+        stop.set()
+        worker.join(timeout=30)
+
+
+def _open_browser(link: str) -> None:
+    if sys.stdout.isatty():
+        webbrowser.open(link)
+
+
+def _tick_until(engine: Engine, stop: threading.Event, every: int) -> None:
+    while not stop.is_set():
+        try:
+            engine.tick()
+        except Exception:  # the watch goes on; what failed is logged, and the next tick tries again
+            logging.getLogger("watchkeeper").exception("a tick failed")
+        stop.wait(every)
+
+
+def _free(host: str, port: int) -> None:
+    """Refuse a port that is taken before any work is done."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as problem:
+            raise StateError(
+                f"port {port} on {host} cannot be used: {problem.strerror}; stop what uses it or choose another with --port"
+            ) from problem
+
+
+def _install_references(engine: Engine, config_file: Path) -> None:
+    """Give each model without a champion the reference data that the configuration names."""
+    for name, model in engine.config.models.items():
+        with engine.state.transaction() as tx:
+            crowned = tx.champions(name)
+        if model.reference and not crowned:
+            table = read(connect(), config_file.parent / model.reference, f"reference of {name}").to_pyarrow()
+            engine.install(name, "reference", table, actor="configuration")
+
+
+def _state(store: Path) -> State:
+    if not (store / "state.db").is_file():
+        raise StateError(f"there is no store in {store}; name its folder with --store, or begin with watchkeeper serve")
+    return State(store / "state.db")
+
+
+# logging from files
+
+
+def _rows(files: list[Path], needed: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The rows of files as dicts without their nulls; moments without a zone are in UTC."""
+    for path in files:
+        table = read(connect(), path, path.name).to_pyarrow()
+        for name in needed:
+            if name not in table.column_names:
+                raise DataError(f'{path} has no column "{name}"; found {", ".join(table.column_names)}')
+        for row in table.to_pylist():
+            row["request_id"] = str(row["request_id"])
+            yield {name: _zoned(value) for name, value in row.items() if value is not None}
+
+
+def _zoned(value: Any) -> Any:
+    return value.replace(tzinfo=value.tzinfo or UTC) if isinstance(value, datetime) else value
+
+
+def _prediction(row: dict[str, Any], model: str, version: str) -> dict[str, Any]:
+    known = {name: value for name, value in row.items() if name in events.FIELDS[events.PREDICTION]}
+    features = {name: value for name, value in row.items() if name not in known}
+    return {"version": version, **known, "kind": events.PREDICTION, "model": model, "features": features}
+
+
+def _send(store: Path, found: Iterator[dict[str, Any]]) -> int:
+    """Check events and put them into the inbox; how many there were."""
+    inbox, total = Inbox(store), 0
+    while batch := [events.read(event) for event in itertools.islice(found, BATCH)]:
+        inbox.put(batch)
+        total += len(batch)
+    return total
+
+
+# words
+
+
+def _introduce(store: Path) -> None:
+    out.print("[bold]A year of flights out of New York[/]: will a flight arrive more than 15 minutes late?")
+    out.print("The model learns from January and February 2013 and then serves every flight of the year, day by day.")
+    out.print(
+        "Flights, weather and delays are real. Injected: a wind sensor that reports -999 for a week in August, an"
+    )
+    out.print(
+        "afternoon of slow answers in November, and a bad candidate that somebody ships past the gate in October."
+    )
+    out.print(f"Everything is kept in {store}.\n")
+
+
+def _tell(console: Console, step: Transition, year: Demo) -> None:
+    kind = step.subject.partition("-")[0]
+    text = f"{show_time(step.at)[:10]}  "
+    if kind == "incident":
+        with year.engine.state.transaction() as tx:
+            incident = tx.get(Incident, step.subject)
+        if step.before == step.after:
+            return
+        text += f"{step.severity} {incident.title}: {step.after}"
+        style = {"resolved": "green", "acknowledged": "cyan"}.get(
+            step.after, "bold red" if step.severity < "P2" else "yellow"
+        )
+    else:
+        text += f"{kind}: {step.after}; {step.note or step.reason.sentence}"
+        style = "bold red" if step.after.startswith("rolled back") else "cyan"
+    console.print(_escaped(text), style=style, highlight=False)
+
+
+def _conclude(story: Story) -> None:
+    table = Table("Began", "Noticed", "Origin", "What happened", "What was done", title="The year (times in UTC)")
+    for event in story.events:
+        table.add_row(
+            *map(_escaped, _cells(event)), style={"injected": "bold", "real": "", "action": "dim"}[event.origin]
+        )
+    out.print(table)
+    rates = story.to_dict()["rows_per_second"]
+    shown = [(hop, rates[hop]) for hop in ("log", "summarise", "judge")]
+    out.print("Rows a second: " + ", ".join(f"{hop} {rate:,}" for hop, rate in shown))
+    out.print(f"{story.rows['serve']:,} of {story.rows['read']:,} flights served; the rest trained the first model.")
+
+
+def _cells(event: Event) -> tuple[str, ...]:
+    return show_time(event.began), show_time(event.noticed), event.origin, event.what, event.done
+
+
+def _status(tx: Any, model: str) -> dict[str, Any]:
+    verdicts = tx.select(Verdict, model=model, order="-window_end", limit=500)
+    until = max(v.window.end for v in verdicts)
+    last = {(v.monitor, v.column): v for v in reversed(verdicts)}
+    incidents = [i for i in tx.select(Incident, model=model) if i.state is not IncidentState.RESOLVED]
+    champions = tx.champions(model)
+    return {
+        "model": model,
+        "health": min((str(i.severity) for i in incidents), default="healthy"),
+        "champion": champions[-1][1] if champions else "",
+        "incidents": [
+            {"id": i.id, "severity": str(i.severity), "title": i.title, "state": str(i.state)} for i in incidents
+        ],
+        "until": show_time(until),
+        "looks": {str(s): n for s in Status if (n := Counter(v.status for v in last.values())[s])},
+    }
+
+
+def _tree(node: Node) -> Tree:
+    tree = Tree(f"[bold]{node.id}[/] {_escaped(node.text)}", highlight=False)
+    for title, below in (("because", node.causes), ("led to", node.effects)):
+        if below:
+            branch = tree.add(f"[dim]{title}[/]")
+            for child in below:
+                branch.add(_tree(child))
+    return tree
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
