@@ -79,7 +79,7 @@ class Grid:
         finite = np.sort(values[np.isfinite(values)])
         if low is not None and high is not None:
             finite = np.concatenate([[low], finite, [high]])
-        finite = np.clip(finite, -MAX_RATIO, MAX_RATIO)
+        finite = np.clip(finite, -MAX_RATIO, MAX_RATIO) + 0.0  # no signed zero: the name would depend on the order
         if len(finite) == 0:
             finite = np.zeros(1)
         atoms, counts = np.unique(finite, return_counts=True)
