@@ -1,22 +1,31 @@
 """Contracts that every member of a registry keeps, for the product's own tests and for authors of plug-ins.
 
-from watchkeeper.testing import check_metric
+from watchkeeper.testing import check_channel, check_metric
 
 def test_my_metric_keeps_the_contract() -> None:
     check_metric(METRICS["my_metric"])
+
+def test_my_channel_keeps_the_contract() -> None:
+    check_channel(CHANNELS["my_channel"], {"url": address_of_a_local_server})
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from watchkeeper.channels import ChannelType, Notice, build
+from watchkeeper.errors import DeliveryError, WatchkeeperError
 from watchkeeper.metrics import Metric
 from watchkeeper.profiles import (
     NAN,
@@ -30,7 +39,8 @@ from watchkeeper.profiles import (
     merge,
     numeric,
 )
-from watchkeeper.schema import Kind
+from watchkeeper.records import Severity
+from watchkeeper.schema import Config, Kind
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import MAX_RATIO, TAIL_STEPS, Floats, Grid, Ints
 
@@ -194,3 +204,78 @@ def _subject(
         return {label: side for label, side in sides.items() if side is not None and side.n}
 
     return Subject(profile(current), profile(baseline), grid, 0.5, 1, 4, labelled(current), labelled(baseline))
+
+
+NOW = datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)
+
+_PLAIN = Notice(
+    id="delivery-000000000001",
+    title="P1 delays: Drift: distance [new]",
+    severity=Severity.P1,
+    model="delays",
+    subject="incident-000000000001",
+    before="new",
+    after="open",
+    reason="a limit was breached and no incident of this cause was open",
+    at=NOW,
+    actor="watchkeeper",
+    note="",
+    lines=("distance: psi 0.3, limit: not above 0.2", "More: watchkeeper why incident-000000000001"),
+    details={"kind": "incident", "signals": [{"column": "distance", "value": 0.3, "low": None}]},
+)
+NOTICES: dict[str, Notice] = {
+    "plain": _PLAIN,
+    "sent again": _PLAIN,
+    "resolved": replace(_PLAIN, id="delivery-2", title="P1 delays: Drift [resolved]", before="open", after="resolved"),
+    "gravest": replace(_PLAIN, id="delivery-3", severity=Severity.P0),
+    "bare": replace(_PLAIN, id="delivery-4", lines=(), details={}),
+    "any language": replace(_PLAIN, id="delivery-5", title="P2 délais: 遅延 – Füße 🚨 [new]", note="größer als 0,2"),
+    "looks like code": replace(
+        _PLAIN, id="delivery-6", title="<b>&amp; [red] *x* `y` %s {z}", lines=(".", "..", "<p>")
+    ),
+    "long": replace(_PLAIN, id="delivery-7", title="P2 " + "x" * 197, lines=("word " * 200,) * 60),
+    "rollout": replace(_PLAIN, id="delivery-8", subject="rollout-1", before="running", after="rolled back"),
+}
+"""Notices of every sort that a channel must be able to send."""
+
+
+def check_channel(kind: ChannelType, settings: Mapping[str, Any], dead: Mapping[str, Any] | None = None) -> None:
+    """Hold a channel to its contract: it is documented, refuses settings that it does not know, takes every sort of
+    notice, the same one twice too, and leaves it as it was.
+
+    Args:
+        settings: as in a configuration, without `type`, of a receiver that takes everything.
+        dead: settings of a receiver that cannot be reached, which must be passing trouble.
+
+    Raises AssertionError, which says what does not hold.
+    """
+    assert inspect.getdoc(kind.make), f"{kind.name} needs a docstring, which goes into the reference"
+    unknown = {**settings, "no_such_setting": 1}
+    refused = _problem(lambda: build(_channels(kind, unknown)))
+    assert refused is not None, f"{kind.name} accepts a setting that it does not have; forbid extra keys"
+    assert getattr(refused, "path", ()) == ("channels", "checked", "no_such_setting"), f"{kind.name}: {refused}"
+    channel = build(_channels(kind, settings))["checked"]
+    for case, notice in NOTICES.items():
+        before = json.dumps(notice.to_dict())
+        trouble = _problem(partial(channel.send, notice, NOW))
+        assert trouble is None, f"{kind.name} does not send the notice {case!r}: {trouble}"
+        assert json.dumps(notice.to_dict()) == before, f"{kind.name} alters the notice {case!r}"
+    if dead is None:
+        return
+    lost = build(_channels(kind, dead))["checked"]
+    trouble = _problem(lambda: lost.send(_PLAIN, NOW))
+    assert isinstance(trouble, DeliveryError), f"{kind.name} does not notice that the receiver cannot be reached"
+    assert not trouble.permanent, f"{kind.name} gives up on a receiver that may come back: {trouble}"
+
+
+def _problem(of: Callable[[], object]) -> WatchkeeperError | None:
+    """What a call raises on purpose."""
+    try:
+        of()
+    except WatchkeeperError as problem:
+        return problem
+    return None
+
+
+def _channels(kind: ChannelType, settings: Mapping[str, Any]) -> Config:
+    return Config.model_validate({"models": {}, "channels": {"checked": {"type": kind.name, **settings}}})

@@ -7,9 +7,10 @@ from io import StringIO, TextIOWrapper
 
 import pytest
 
-from watchkeeper.channels import Notice
+from watchkeeper.channels import CHANNELS, Notice
 from watchkeeper.channels.console import Console, ConsoleSettings
 from watchkeeper.errors import DeliveryError
+from watchkeeper.testing import check_channel
 
 
 def test_it_prints_one_line_and_the_details(notice: Notice, now: datetime, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,3 +57,7 @@ def test_an_output_without_the_letters_is_permanent(
         with pytest.raises(DeliveryError, match="cannot show") as caught:
             Console(ConsoleSettings()).send(notice, now)
     assert caught.value.permanent
+
+
+def test_it_keeps_the_contract() -> None:
+    check_channel(CHANNELS["console"], {})

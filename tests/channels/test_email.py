@@ -18,9 +18,10 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
 
-from watchkeeper.channels import Notice
+from watchkeeper.channels import CHANNELS, Notice
 from watchkeeper.channels.email import Email, EmailSettings
 from watchkeeper.errors import DeliveryError
+from watchkeeper.testing import NOTICES, check_channel
 
 TO = ["team@example.org", "Ünicode".encode("idna").decode() + "@example.org"]
 
@@ -228,3 +229,12 @@ def test_a_stranger_s_certificate_is_not_trusted(
     with pytest.raises(DeliveryError, match="certificate"):
         mailer(serve(tls_context=certificate[1]), security="starttls").send(notice, now)
     assert not post.got
+
+
+def test_it_keeps_the_contract(serve: Open, post: Post) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        dead = taken.getsockname()[1]
+    settings = {"host": "127.0.0.1", "port": serve(), "security": "none", "sender": "watch@example.org", "to": TO}
+    check_channel(CHANNELS["email"], settings, settings | {"port": dead})
+    assert [mail["Subject"] for _, _, mail in post.got] == [notice.title for notice in NOTICES.values()]

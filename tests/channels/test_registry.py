@@ -6,17 +6,19 @@ import sys
 import types
 from datetime import datetime
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from pydantic import ConfigDict
 
 import watchkeeper.notify  # noqa: F401  importing it registers the built-in channels
 from watchkeeper import channels
 from watchkeeper.channels import CHANNELS, ChannelSettings, Notice, Secret, build, channel, load_plugins
 from watchkeeper.channels.email import Email
 from watchkeeper.channels.webhook import Webhook
-from watchkeeper.errors import ConfigError
+from watchkeeper.errors import ConfigError, DeliveryError
 from watchkeeper.schema import Config
+from watchkeeper.testing import check_channel
 
 WEBHOOK = {"type": "webhook", "url": "https://example.org/hook"}
 EMAIL = {"type": "email", "host": "mail.example.org", "sender": "a@example.org", "to": ["b@example.org"]}
@@ -135,3 +137,55 @@ def test_no_plugins_is_fine() -> None:
     before = dict(CHANNELS)
     load_plugins()
     assert before.items() <= CHANNELS.items()
+
+
+# The contract
+
+
+class LaxSettings(ChannelSettings):
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+
+
+class Altering(Pager):
+    """Writes into what it is given."""
+
+    def send(self, notice: Notice, now: datetime) -> None:
+        notice.details["seen"] = True
+
+
+class Failing(Pager):
+    """Never delivers."""
+
+    def send(self, notice: Notice, now: datetime) -> None:
+        raise DeliveryError("no", permanent=True)
+
+
+class Undocumented(Pager):
+    __doc__ = ""
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "dead", "text"),
+    [
+        (Pager, PagerSettings, None, None),
+        (Pager, PagerSettings, {"key": "k"}, "does not notice that the receiver cannot be reached"),
+        (Pager, LaxSettings, None, "accepts a setting that it does not have"),
+        (Altering, PagerSettings, None, "alters the notice 'plain'"),
+        (Failing, PagerSettings, None, "does not send the notice 'plain': no"),
+        (Undocumented, PagerSettings, None, "needs a docstring"),
+    ],
+)  # fmt: skip
+def test_the_contract_finds_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+    make: type[Pager],
+    settings: type[ChannelSettings],
+    dead: dict[str, Any] | None,
+    text: str | None,
+) -> None:
+    monkeypatch.setattr(channels, "CHANNELS", dict(CHANNELS))
+    channel("checked", settings)(make)
+    if text is None:
+        check_channel(channels.CHANNELS["checked"], {"key": "k"}, dead)
+        return
+    with pytest.raises(AssertionError, match=text):
+        check_channel(channels.CHANNELS["checked"], {"key": "k"}, dead)

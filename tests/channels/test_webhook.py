@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from watchkeeper.channels import Notice, RetryLaterError, webhook
+from watchkeeper.channels import CHANNELS, Notice, RetryLaterError, webhook
 from watchkeeper.channels.webhook import Webhook, WebhookSettings, sign
 from watchkeeper.errors import DeliveryError
+from watchkeeper.testing import check_channel
 
 
 @dataclass
@@ -176,3 +177,10 @@ def test_a_server_that_hangs_up_is_passing(notice: Notice, now: datetime) -> Non
             hook(f"http://127.0.0.1:{rude.getsockname()[1]}/").send(notice, now)
         thread.join()
     assert not caught.value.permanent
+
+
+def test_it_keeps_the_contract(receiver: Receiver) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{taken.getsockname()[1]}/"
+    check_channel(CHANNELS["webhook"], {"url": receiver.url, "secret": "s"}, {"url": dead})
