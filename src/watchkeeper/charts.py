@@ -290,6 +290,7 @@ def drift_map(
     figure["layout"]["height"] = 130 + 22 * len(columns)
     figure["layout"]["yaxis"] |= {"autorange": "reversed", "type": "category", "showgrid": False, "ticks": ""}
     figure["layout"]["xaxis"] |= {"showgrid": False}
+    figure["layout"]["xaxis"]["title"] |= {"standoff": 20}
     return figure
 
 
@@ -313,7 +314,7 @@ def _heat(
         "colorbar": {
             "orientation": "h", "thickness": 10, "len": 0.5, "lenmode": "fraction", "x": 1, "xanchor": "right",
             "y": 1.0, "yanchor": "bottom", "outlinewidth": 0, "tickvals": [0, watch, large, top],
-            "ticktext": ["0", f"{watch:g}", f"{large:g}", f"{top:g} and more"], "tickfont": {"size": 11},
+            "ticktext": ["0", f"{watch:g}", f"{large:g}", f"{top:g}+"], "tickfont": {"size": 11}, "tickangle": 0,
         },
         "hovertemplate": (
             "<b>%{customdata[0]}</b>, window of " + _length(length) + " to the end of %{x|%Y-%m-%d}<br>"
@@ -596,9 +597,11 @@ def _vertical(figure: Figure, time: datetime, text: str, y: float) -> None:
         {"type": "line", "x0": _x(time), "x1": _x(time), "y0": 0, "y1": 1, "yref": "paper",
          "line": {"color": GREY, "width": 1, "dash": "dot"}}
     )  # fmt: skip
+    times = sorted(x for trace in figure["data"] for x in trace["x"])
+    late = bool(times) and _x(time) > times[len(times) // 2]  # a text that runs out of the chart would widen it
     figure["layout"]["annotations"].append(
-        {"text": text, "x": _x(time), "y": y, "yref": "paper", "yanchor": "top", "xanchor": "left", "showarrow": False,
-         "xshift": 3}
+        {"text": text, "x": _x(time), "y": y, "yref": "paper", "yanchor": "top", "showarrow": False,
+         "xanchor": "right" if late else "left", "xshift": -3 if late else 3}
     )  # fmt: skip
 
 
