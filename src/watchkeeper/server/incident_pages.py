@@ -193,8 +193,9 @@ def rollout(request: Request, served: Served, rollout: str) -> HTMLResponse:
     return page(
         request, "rollout.html", rollout=one, chart=embedded(charts.arms(one.looks)), stages=_stages(one, served),
         last=one.looks[-1] if one.looks else {}, arms=_arms(one), guards=_guards(one),
-        timeline=[replace(_of_transition(t), link="") for t in transitions], causes=causes, config=config.rollout if config else None,
-        now=served.clock(), incidents=[name for a in causes for name in a.because if name.startswith("incident-")],
+        timeline=[replace(_of_transition(t), link="") for t in transitions],
+        config=config.rollout if config else None,
+        incidents=[name for action in causes for name in action.because if name.startswith("incident-")],
     )  # fmt: skip
 
 
@@ -269,18 +270,20 @@ def _guards(rollout: Rollout) -> list[dict[str, Any]]:
 
 def timeline(story: reads.Story) -> list[Entry]:
     """Everything that happened because of an incident, oldest first."""
-    entries = [_of_transition(t) for t in story.transitions]
+    names = {a.id: words.ACTIONS.get(a.kind, a.kind.capitalize()) for a in story.actions}
+    told = {t.subject for t in story.transitions}
+    entries = [_of_transition(t, names.get(t.subject, "")) for t in story.transitions]
     entries += [e for d in story.deliveries for e in _of_delivery(d)]
-    entries += [e for a in story.actions for e in _of_action(a)]
+    entries += [e for a in story.actions if a.id not in told for e in _of_action(a, names[a.id])]
     return sorted(entries, key=lambda e: e.at)
 
 
-def _of_transition(row: Transition) -> Entry:
+def _of_transition(row: Transition, action: str = "") -> Entry:
     kind = row.subject.split("-")[0]
     link = f"/rollouts/{row.subject}" if kind == "rollout" else ""
     state = row.after.rstrip("0123456789% ")
     steps = {"incident": _incident_step, "rollout": _rollout_step}
-    text = steps[kind](row) if kind in steps else _action_step(row)
+    text = steps[kind](row) if kind in steps else f"{action or 'Action'} {row.after}"
     began = kind == "rollout" and row.before == "new"
     why = "" if began else words.sentence(row.reason)
     return Entry(row.at, kind, words.tone(state), text, why, row.actor, row.note, link)
@@ -302,10 +305,6 @@ def _rollout_step(row: Transition) -> str:
     return f"Candidate {state}"
 
 
-def _action_step(row: Transition) -> str:
-    return f"{row.subject.split('-')[0].capitalize()} {row.after}"
-
-
 def _of_delivery(row: Delivery) -> list[Entry]:
     at = row.sent_at or row.next_attempt
     text = {
@@ -317,8 +316,7 @@ def _of_delivery(row: Delivery) -> list[Entry]:
     return [Entry(at, "notice", words.tone(row.state), text, why, "", "")]
 
 
-def _of_action(row: Action) -> list[Entry]:
-    name = words.ACTIONS.get(row.kind, row.kind.capitalize())
+def _of_action(row: Action, name: str) -> list[Entry]:
     entries = [Entry(row.planned_at, "action", "info", f"{name} asked for", words.sentence(row.reason), "", "")]
     if row.ended_at:
         said = row.detail.get("note") or row.detail.get("version") or ""

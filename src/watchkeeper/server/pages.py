@@ -88,13 +88,14 @@ def fleet(request: Request, served: Served) -> HTMLResponse:
     )  # fmt: skip
 
 
-def check_words(checks: dict[str, Counter[Status]]) -> list[dict[str, Any]]:
-    """For each cause what its last looks found, the worst first."""
-    return [
-        {"cause": words.cause(cause), "counts": ranked(checks[cause]), "total": sum(checks[cause].values())}
-        for cause in reads.CAUSES
-        if cause in checks
-    ]
+def check_words(checks: dict[str, Counter[Status]]) -> dict[str, Any]:
+    """The causes whose last looks found something, with their counts, and the healthy ones in a line."""
+    known = [cause for cause in reads.CAUSES if cause in checks]
+    healthy = [cause for cause in known if set(checks[cause]) == {Status.HEALTHY}]
+    return {
+        "found": [{"cause": words.cause(c), "counts": ranked(checks[c])} for c in known if c not in healthy],
+        "healthy": ", ".join(f"{cause} {checks[cause].total()}" for cause in healthy),
+    }
 
 
 def ranked(counts: Counter[Status]) -> list[tuple[Status, int]]:

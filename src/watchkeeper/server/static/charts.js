@@ -12,6 +12,8 @@ function theme() {
   return themes[name];
 }
 
+const map = (source) => source.data.some((trace) => trace.type === "heatmap");
+
 function layout(figure, source) {
   const height = Number(figure.dataset.height);
   const top = figure.layoutTop ?? 40;
@@ -22,7 +24,12 @@ function layout(figure, source) {
   out.margin = { l: narrow.matches ? 44 : 60, r: 14, t: top, b: 56 };
   if (narrow.matches) {
     out.font = { size: 11 };
-    for (const name of ["xaxis", "yaxis"]) out[name] = { ...out[name], nticks: 5 };
+    out.xaxis = { ...out.xaxis, nticks: 4, tickangle: 0 };
+    if (map(figure.source)) {
+      const names = figure.source.data[0].y;
+      const short = names.map((name) => (name.length > 15 ? `${name.slice(0, 14)}…` : name));
+      out.yaxis = { ...out.yaxis, tickmode: "array", tickvals: names, ticktext: short };
+    }
   }
   return out;
 }
@@ -38,8 +45,9 @@ async function draw(figure) {
   const source = JSON.parse(figure.querySelector("script").textContent);
   const named = source.data.filter((trace) => trace.showlegend !== false && trace.type !== "heatmap");
   const legend = source.layout.showlegend ?? named.length > 1;
-  const map = source.data.some((trace) => trace.type === "heatmap");
-  figure.layoutTop = legend || map ? 40 : 14;
+  figure.source = source;
+  figure.layoutTop = legend ? 40 : 14;
+  if (map(source) && narrow.matches) Object.assign(source.data[0].colorbar, { len: 0.95 });
   const redraw = () => Plotly.react(plot, source.data, layout(figure, source.layout), config);
   await Plotly.newPlot(plot, source.data, layout(figure, source.layout), config);
   document.addEventListener("themechange", redraw);
