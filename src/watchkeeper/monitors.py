@@ -228,12 +228,13 @@ def _status(monitor: MonitorConfig, metric: Metric, point: Point, label_coverage
         return Status.PROVISIONAL, Reason.LABELS_IMMATURE
     if not point.n and not metric.any_size:
         return Status.NO_DATA, Reason.NOTHING_ARRIVED
-    if point.value is None or point.low is None or point.high is None:
+    above = monitor.direction == "above"
+    nearest = point.low if above else point.high
+    if point.value is None or nearest is None:
         return Status.NOT_ENOUGH_DATA, Reason.NOT_COMPARABLE
     if point.n < monitor.min_rows and not metric.any_size:
         return Status.NOT_ENOUGH_DATA, Reason.TOO_FEW_ROWS
-    above = monitor.direction == "above"
-    if point.low > monitor.limit if above else point.high < monitor.limit:
+    if nearest > monitor.limit if above else nearest < monitor.limit:
         return Status.BREACH, Reason.OUTSIDE_LIMIT
     inside = point.value <= monitor.limit if above else point.value >= monitor.limit
     return Status.HEALTHY, Reason.INSIDE_LIMIT if inside else Reason.NOT_CONFIDENT

@@ -39,7 +39,12 @@ class Key:
 
     @property
     def id(self) -> str:
-        return row_id("profile", self.model, self.version, self.segment, self.column, self.label, self.start)
+        return _key_id(self)
+
+
+@lru_cache(maxsize=65536)
+def _key_id(key: Key) -> str:
+    return row_id("profile", key.model, key.version, key.segment, key.column, key.label, key.start)
 
 
 @dataclass(frozen=True)

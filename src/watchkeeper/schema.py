@@ -11,6 +11,7 @@ import json
 import re
 from datetime import timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
@@ -225,7 +226,7 @@ class Config(Strict):
                 )
         return self
 
-    @property
+    @cached_property
     def version(self) -> str:
         """The configuration's name: `config-` and the first 12 hex digits of its content's SHA-256."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))

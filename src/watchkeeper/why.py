@@ -124,4 +124,5 @@ def describe(row: Row) -> str:
 def _value(row: Point | Verdict) -> str:
     if row.value is None:
         return f"{row.column} {row.metric} has no value"
-    return f"{row.column} {row.metric} {row.value:.4g} [{row.low:.4g}, {row.high:.4g}]"
+    low, high = ("unbounded" if end is None else f"{end:.4g}" for end in (row.low, row.high))
+    return f"{row.column} {row.metric} {row.value:.4g} [{low}, {high}]"
