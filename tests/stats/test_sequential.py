@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from watchkeeper.stats.sequential import Arm, difference_of_means, mixture_factor, stratified_difference
+from watchkeeper.stats.sequential import Arm, mixture_factor, stratified_difference
 
 
 def test_the_factor_is_the_published_formula() -> None:
@@ -30,27 +30,34 @@ def test_looking_often_costs_a_wider_interval_than_looking_once() -> None:
 
 def test_a_difference_is_the_negative_of_its_reverse() -> None:
     a, b = Arm(100, 0.3, 0.2), Arm(400, 0.5, 0.3)
-    value, low, high = difference_of_means(a, b, 0.05)
-    assert difference_of_means(b, a, 0.05) == pytest.approx((-value, -high, -low))
+    value, low, high = stratified_difference([(a, b)], 0.05)
+    assert value == pytest.approx(-0.2)
+    assert low is not None
+    assert high is not None
+    assert stratified_difference([(b, a)], 0.05) == pytest.approx((-value, -high, -low))
     assert low < value < high
 
 
 @pytest.mark.parametrize("arm", [Arm(0, 0.0, 0.0), Arm(1, 0.5, 0.0)])
 def test_an_arm_without_two_rows_bounds_nothing(arm: Arm) -> None:
-    assert difference_of_means(arm, Arm(100, 0.3, 0.2), 0.05)[1:] == (-np.inf, np.inf)
-    assert difference_of_means(Arm(100, 0.3, 0.2), arm, 0.05)[1:] == (-np.inf, np.inf)
+    other = Arm(100, 0.3, 0.2)
+    assert stratified_difference([(arm, other)], 0.05)[1:] == (None, None)
+    assert stratified_difference([(other, arm)], 0.05)[1:] == (None, None)
 
 
 def test_losses_that_have_not_varied_bound_nothing() -> None:
-    assert difference_of_means(Arm(20, 0.0, 0.0), Arm(20, 0.0, 0.0), 0.05)[1:] == (-np.inf, np.inf)
     value, low, high = stratified_difference([(Arm(20, 0.0, 0.0), Arm(20, 0.1, 0.0))], 0.05)
     assert value == pytest.approx(-0.1)
     assert (low, high) == (None, None)
 
 
-def test_one_stratum_is_the_plain_difference() -> None:
-    pair = Arm(300, 0.3, 0.2), Arm(400, 0.5, 0.3)
-    assert stratified_difference([pair], 0.05) == pytest.approx(difference_of_means(*pair, 0.05))
+def test_one_stratum_is_the_plain_difference_and_its_error_times_the_factor() -> None:
+    a, b = Arm(300, 0.3, 0.2), Arm(400, 0.5, 0.2)
+    value, low, high = stratified_difference([(a, b)], 0.05, tuned_for=200)
+    pooled = 0.2 * 700 / 698
+    error = np.sqrt(max(0.2 * 300 / 299, pooled) / 300 + max(0.2 * 400 / 399, pooled) / 400)
+    half = error * mixture_factor(300 * 400 / 700, 0.05, 200)
+    assert (value, low, high) == pytest.approx((-0.2, -0.2 - half, -0.2 + half))
 
 
 def test_strata_without_both_arms_do_not_count() -> None:

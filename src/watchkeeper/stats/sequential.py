@@ -36,27 +36,6 @@ def mixture_factor(n: float, alpha: float, tuned_for: float) -> float:
     return float(np.sqrt(2 * (n * r + 1) / (n * r) * np.log(np.sqrt(n * r + 1) / alpha)))
 
 
-def difference_of_means(first: Arm, second: Arm, alpha: float, tuned_for: float = 500.0) -> tuple[float, float, float]:
-    """First mean minus second, with a confidence sequence: `(value, low, high)`.
-
-    With probability at least `1 - alpha`, the true difference lies within every interval of the whole sequence,
-    so stopping at any look is fair. The sequence is asymptotic: it asks for some tens of rows in each arm.
-    Neither arm's variance is taken below that of both together: a small arm that has not met a rare large loss
-    yet does not know its own. Arms without rows give an unbounded interval, and so do arms whose losses have not
-    varied yet.
-    """
-    value = first.mean - second.mean
-    if first.n < 2 or second.n < 2:
-        return value, -np.inf, np.inf
-    one, two = _variances((first.n * first.variance, first.n - 1), (second.n * second.variance, second.n - 1))
-    error = (one / first.n + two / second.n) ** 0.5
-    if error == 0:
-        return value, -np.inf, np.inf
-    rows = first.n * second.n / (first.n + second.n)
-    half = error * mixture_factor(rows, alpha, tuned_for)
-    return value, value - half, value + half
-
-
 def stratified_difference(
     strata: Sequence[tuple[Arm, Arm]], alpha: float, tuned_for: float = 500.0
 ) -> tuple[float | None, float | None, float | None]:
@@ -64,8 +43,12 @@ def stratified_difference(
 
     Strata are weighted by `n m / (n + m)`, which is best for a difference that is the same in all of them; what
     differs between strata cancels, also when the arms' shares change. Variances are pooled over the strata of each
-    arm, and neither is taken below that of both arms together. Returns `(value, low, high)`; three None while no
-    stratum holds both arms, and no interval while an arm's losses have not varied within a stratum.
+    arm, and neither is taken below that of both arms together: a small arm that has not met a rare large loss yet
+    does not know its own. Returns `(value, low, high)`; three None while no stratum holds both arms, and no interval
+    while an arm's losses have not varied within a stratum.
+
+    With probability at least `1 - alpha`, the true difference lies within every interval of the whole sequence, so
+    stopping at any look is fair. The sequence is asymptotic: it asks for some tens of rows in each arm.
 
     Args:
         strata: the two arms' losses, one pair a stratum.
