@@ -20,7 +20,7 @@ import watchkeeper.channels.email
 import watchkeeper.channels.webhook  # noqa: F401  importing them registers the built-in channels
 from watchkeeper.channels import Channel, Notice, RetryLaterError
 from watchkeeper.errors import ConflictError, DeliveryError
-from watchkeeper.incidents import ENGINE, strength
+from watchkeeper.incidents import ENGINE, NEW, strength
 from watchkeeper.records import (
     Action,
     ActionState,
@@ -132,7 +132,7 @@ def _age(pair: tuple[Delivery, Transition | None]) -> tuple[datetime, bool, str]
     delivery, transition = pair
     if transition is None:
         return delivery.next_attempt, False, delivery.id
-    return transition.at, transition.before != "new", delivery.id
+    return transition.at, transition.before != NEW, delivery.id
 
 
 def _urgency(queue: Sequence[tuple[Delivery, Transition | None]]) -> tuple[str, datetime]:
