@@ -32,6 +32,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "registry",
         "traffic",
         "serving",
+        "tables",
+        "why",
     ),
     5: (
         "",
