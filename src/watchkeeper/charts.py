@@ -18,7 +18,7 @@ import numpy as np
 
 import watchkeeper.monitors  # noqa: F401  importing it fills the registry of metrics
 from watchkeeper.metrics import METRICS
-from watchkeeper.profiles import Profile
+from watchkeeper.profiles import NAN, NEGATIVE_INFINITY, NULL, POSITIVE_INFINITY, Profile
 from watchkeeper.records import Point
 from watchkeeper.schema import Kind
 from watchkeeper.stats.grid import Floats, Grid
@@ -112,19 +112,28 @@ def distribution(current: Profile | None, baseline: Profile | None, grid: Grid |
 
     A continuous column is gathered into about 40 bars of equal width over the middle 99 % of both sides; what lies
     beyond is drawn as one hatched bar at each end and counted in its hover text. A discrete or categorical column
-    has a bar for each value: the 20 most frequent of the baseline, and the others together.
+    has a bar for each value, the 20 most frequent of the baseline and the others together, and one for missing values
+    and each sentinel; beside a continuous one these are told in words.
     """
     sides = [p for p in (baseline, current) if p is not None]
     if not any(_present(p) for p in sides):
         return nothing(title, "No values in this window")
+    asides = [_aside(profile, grid) for profile in (current, baseline)]
+    others = list(asides[0] | asides[1])
     if sides[0].kind is Kind.CATEGORICAL:
-        names, first, second = _by_category(current, baseline)
-        return _grouped_bars(names, first, second, title, "value")
-    assert grid is not None
-    if grid.steps == 1 and len(grid.knots) <= BARS and _inside(sides, grid):
-        names, first, second = _by_atom(current, baseline, grid)
-        return _grouped_bars(names, first, second, title, "value (each distinct one has its bar)")
-    return _densities(current, baseline, grid, title)
+        names, counts = _by_category(current, baseline)
+    elif grid is not None and grid.steps == 1 and len(grid.knots) <= BARS and _inside(sides, grid):
+        names, counts = _by_atom(current, baseline, grid)
+    else:
+        assert grid is not None
+        rows = [max(profile.n, 1) if profile else 1 for profile in (current, baseline)]
+        return _densities(current, baseline, grid, title, [_told(other, asides, rows) for other in others])
+    return _grouped_bars([*names, *others], [counts[0] | asides[0], counts[1] | asides[1]], title, "value")
+
+
+def _told(other: str, asides: list[dict[str, int]], rows: list[int]) -> str:
+    now, before = (f"{100 * asides[i].get(other, 0) / rows[i]:.3g}{THIN}%" for i in (0, 1))
+    return f"{other}: {now} of the rows, {before} in the baseline"
 
 
 def _present(profile: Profile) -> int:
@@ -136,50 +145,56 @@ def _inside(sides: Iterable[Profile], grid: Grid) -> bool:
     return all(((p.regular[0] >= 0) & (p.regular[0] <= grid.top)).all() for p in sides)
 
 
-def _shares(counts: Iterable[float]) -> list[float]:
-    values = list(counts)
-    total = sum(values)
-    return [100 * v / total if total else 0.0 for v in values]
+def _aside(profile: Profile | None, grid: Grid | None) -> dict[str, int]:
+    """Rows without a value that could be drawn to scale, by what they hold instead."""
+    if profile is None:
+        return {}
+    found = {"missing": profile.nulls + profile.special(NULL, NAN)}
+    found["infinite"] = profile.special(POSITIVE_INFINITY, NEGATIVE_INFINITY)
+    found |= {f"{value:g}": count for value, count in profile.sentinels(grid).items()} if grid else {}
+    return {name: count for name, count in found.items() if count}
 
 
-def _by_category(current: Profile | None, baseline: Profile | None) -> tuple[list[str], list[float], list[float]]:
+def _by_category(current: Profile | None, baseline: Profile | None) -> tuple[list[str], list[dict[str, int]]]:
     now, before = (p.by_value if p else {} for p in (current, baseline))
     ranked = sorted({*now, *before}, key=lambda v: (-before.get(v, 0), -now.get(v, 0), v))
     top, rest = ranked[:MOST_CATEGORIES], ranked[MOST_CATEGORIES:]
+    names = {v: _short(v) or "(empty)" for v in top} | dict.fromkeys(rest, f"{len(rest)} others")
     sides = []
     for counts in (now, before):
-        tallies: list[float] = [counts.get(v, 0) for v in top]
-        sides.append(_shares([*tallies, sum(counts.get(v, 0) for v in rest)] if rest else tallies))
-    names = [_short(v) or "(empty)" for v in top]
-    return names + ([f"{len(rest)} others"] if rest else []), sides[0], sides[1]
+        sides.append(dict.fromkeys(names.values(), 0))
+        for value, count in counts.items():
+            sides[-1][names[value]] += count
+    return list(sides[0]), sides
 
 
-def _by_atom(
-    current: Profile | None, baseline: Profile | None, grid: Grid
-) -> tuple[list[str], list[float], list[float]]:
-    sides = []
-    for profile in (current, baseline):
-        counts = dict(zip(*(a.tolist() for a in profile.regular), strict=True)) if profile else {}
-        sides.append(_shares([counts.get(i, 0) for i in range(len(grid.knots))]))
-    return [f"{knot:g}" for knot in grid.knots], sides[0], sides[1]
+def _by_atom(current: Profile | None, baseline: Profile | None, grid: Grid) -> tuple[list[str], list[dict[str, int]]]:
+    names = [f"{knot:.4g}" for knot in grid.knots]
+    if len(set(names)) < len(names):
+        names = [f"{knot:.12g}" for knot in grid.knots]
+    sides = [
+        {names[i]: count for i, count in zip(*(a.tolist() for a in p.regular), strict=True)} if p else {}
+        for p in (current, baseline)
+    ]
+    return names, sides
 
 
-def _grouped_bars(names: list[str], now: list[float], before: list[float], title: str, x_title: str) -> Figure:
-    def bars(name: str, shares: list[float], colour: str, pattern: str) -> dict[str, Any]:
-        return {
-            "type": "bar", "name": name, "x": names, "y": _rounded(shares),
+def _grouped_bars(names: list[str], sides: list[dict[str, int]], title: str, x_title: str) -> Figure:
+    """A bar for each name and side: `sides` are the counts of the current data and of the baseline."""
+    figure = _figure(title, x_title, "share of the rows (%)")
+    for name, counts, colour, pattern in (("baseline", sides[1], GREY, "/"), ("current", sides[0], BLUE, "")):
+        total = sum(counts.values()) or 1
+        figure["data"].append({
+            "type": "bar", "name": name, "x": names, "y": _rounded([100 * counts.get(n, 0) / total for n in names]),
             "marker": {"color": colour, "pattern": {"shape": pattern, "size": 5, "solidity": 0.25}},
-            "hovertemplate": f"%{{x}}: %{{y:.2f}}{THIN}% of the values<extra>{name}</extra>",
-        }  # fmt: skip
-
-    figure = _figure(title, x_title, "share of the values (%)")
-    figure["data"] = [bars("baseline", before, GREY, "/"), bars("current", now, BLUE, "")]
+            "hovertemplate": f"%{{x}}: %{{y:.2f}}{THIN}% of the rows<extra>{name}</extra>",
+        })  # fmt: skip
     figure["layout"] |= {"barmode": "group", "bargap": 0.25, "hovermode": "x unified"}
     figure["layout"]["xaxis"] |= {"type": "category"}
     return figure
 
 
-def _densities(current: Profile | None, baseline: Profile | None, grid: Grid, title: str) -> Figure:
+def _densities(current: Profile | None, baseline: Profile | None, grid: Grid, title: str, told: list[str]) -> Figure:
     edges = _bar_edges([p for p in (baseline, current) if p is not None and _present(p)], grid)
     figure = _figure(title, "value", "share of the values (%)")
     sides = ((baseline, "baseline", GREY, "dot"), (current, "current", BLUE, "solid"))
@@ -201,7 +216,13 @@ def _densities(current: Profile | None, baseline: Profile | None, grid: Grid, ti
         )  # fmt: skip
         figure["data"].append(_ends(i, name, colour, edges, below, above))
     figure["layout"] |= {"barmode": "overlay", "hovermode": "closest"}
+    figure["layout"]["annotations"] += [_note("<br>".join(["Not drawn:", *told]))] if told else []
     return figure
+
+
+def _note(text: str) -> dict[str, Any]:
+    return {"text": text, "x": 1, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "top",
+            "align": "right", "showarrow": False}  # fmt: skip
 
 
 def _ends(i: int, name: str, colour: str, edges: Floats, below: float, above: float) -> dict[str, Any]:
@@ -230,9 +251,11 @@ def _bar_edges(sides: Sequence[Profile], grid: Grid) -> Floats:
         first = int(np.searchsorted(cumulative, 0.005))
         last = min(int(np.searchsorted(cumulative, 0.995)), len(bins) - 1)
         middle.append((float(lower[first]), float(upper[last])))
-        whole.append(
-            (max(float(lower[0]), _or(profile.low, -np.inf)), min(float(upper[-1]), _or(profile.high, np.inf)))
-        )
+        known = profile.sentinels(grid)  # the least and greatest value may be one of these
+        ends = [float(lower[0]), float(upper[-1])]
+        if profile.low is not None and profile.high is not None and not known:
+            ends = [max(ends[0], profile.low), min(ends[1], profile.high)]
+        whole.append(ends)
     low, high = min(m[0] for m in middle), max(m[1] for m in middle)
     least, greatest = min(w[0] for w in whole), max(w[1] for w in whole)
     room = LITTLE_MORE * (high - low)
@@ -240,10 +263,6 @@ def _bar_edges(sides: Sequence[Profile], grid: Grid) -> Floats:
     if not high > low:
         low, high = low - 0.5, high + 0.5
     return np.linspace(low, high, BARS + 1)
-
-
-def _or(value: float | None, other: float) -> float:
-    return other if value is None else value
 
 
 def gathered(profile: Profile, grid: Grid, edges: Floats) -> tuple[float, Floats, float]:
@@ -266,15 +285,12 @@ def gathered(profile: Profile, grid: Grid, edges: Floats) -> tuple[float, Floats
 # Drift map
 
 
-def drift_map(
-    points: Sequence[Point], steps: tuple[float, float] = PSI_STEPS, title: str = "", most: int | None = None
-) -> Figure:
+def drift_map(points: Sequence[Point], steps: tuple[float, float] = PSI_STEPS, title: str = "") -> Figure:
     """Features by days, coloured by how far each drifted; the feature that drifted most is on top.
 
     Args:
         points: of one drift metric, one per column and window; windows are named by the last day they cover.
         steps: where the colour says "watch" and "large".
-        most: show only so many features, the ones that drifted most.
     """
     metric = points[0].metric if points else "psi"
     unit = unit_of(metric)
@@ -282,7 +298,7 @@ def drift_map(
     cells = {(p.column, at(p)): p for p in points if p.value is not None}
     if not cells:
         return nothing(title, "No drift has been measured yet")
-    columns = by_drift(points)[:most]
+    columns = by_drift(points)
     times = _all_times(sorted({time for _, time in cells}))
     rows = [[cells.get((column, time)) for time in times] for column in columns]
     figure = _figure(title, "last day of the window (UTC)", "")
@@ -313,7 +329,7 @@ def _heat(
         "hoverongaps": False, "showscale": True,
         "colorbar": {
             "orientation": "h", "thickness": 10, "len": 0.5, "lenmode": "fraction", "x": 1, "xanchor": "right",
-            "y": 1.0, "yanchor": "bottom", "outlinewidth": 0, "tickvals": [0, watch, large, top],
+            "y": 1.0, "yanchor": "bottom", "ypad": 4, "outlinewidth": 0, "tickvals": [0, watch, large, top],
             "ticktext": ["0", f"{watch:g}", f"{large:g}", f"{top:g}+"], "tickfont": {"size": 11}, "tickangle": 0,
         },
         "hovertemplate": (
@@ -371,7 +387,6 @@ def metric_over_time(
     *,
     since: datetime | None = None,
     relative: str | None = None,
-    steps: Sequence[tuple[float, str]] = (),
     title: str = "",
 ) -> Figure:
     """One metric with its intervals, and the limit that it is held to.
@@ -381,7 +396,6 @@ def metric_over_time(
         limit, direction: the limit, and on which side of it trouble lies.
         since: when trouble began, marked by a vertical line.
         relative: "difference" or "ratio" where the points hold those, as in a monitor.
-        steps: further lines, each a value and its name.
     """
     kept = [p for p in points if p.value is not None]
     if not kept:
@@ -394,8 +408,6 @@ def metric_over_time(
         name = " · ".join(x for x in (monitor, version and f"version {version}") if x) or title_of(own[0].metric)
         figure["data"] += _line_with_band(own, name, i, unit)
     figure["layout"]["showlegend"] = len(groups) > 1
-    for value, name in steps:
-        _horizontal(figure, unit.of(value) or 0.0, name, GREY, "dot")
     if limit is not None:
         word = "limit, trouble above" if direction == "above" else "limit, trouble below"
         _horizontal(figure, unit.of(limit) or 0.0, word, ALARM, "dash")
@@ -528,7 +540,7 @@ def nothing(title: str, note: str) -> Figure:
     figure = _figure(title, "", "")
     figure["layout"] |= {
         "xaxis": {"visible": False}, "yaxis": {"visible": False}, "height": 160,
-        "annotations": [{"text": note, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}],
+        "annotations": [_note(note)],
     }  # fmt: skip
     return figure
 
@@ -548,7 +560,7 @@ def _line_with_band(points: Sequence[Point], name: str, i: int, unit: Unit, band
     own = sorted(points, key=at)
     by_time = {at(p): p for p in own}
     slots = [by_time[t] if there else None for t, there in _with_gaps(sorted(by_time))]
-    colour, dash = SERIES[i % len(SERIES)], DASHES[i % len(DASHES)]
+    colour, dash = SERIES[i % len(SERIES)], DASHES[(i + i // len(SERIES)) % len(DASHES)]
     few = len(own) <= 3
     line = {
         "type": "scatter", "mode": "lines+markers" if few else "lines", "name": name, "legendgroup": name,

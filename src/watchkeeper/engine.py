@@ -92,7 +92,7 @@ class Engine:
             with tick.timed("judge"), self.state.transaction() as tx:
                 points = self.measure(tx, name, model, now)  # 3. profiles become points
                 verdicts = self.judge(tx, model, points, tick)  # 4. points become verdicts
-                self.gather(tx, name, model, verdicts, now)  # 5. verdicts become incidents
+                self.gather(tx, name, model, points, verdicts, now)  # 5. verdicts become incidents
         with tick.timed("tell"):  # 6. what happened reaches the channels
             self.tell(now)
         for name, model in self.config.models.items():
@@ -181,7 +181,7 @@ class Engine:
     @staticmethod
     def _history(tx: Transaction, name: str, model: ModelConfig, due: Sequence[tuple[Watch, Window]]) -> History:
         """All the profiles that the looks read, moving baselines included."""
-        earliest = min(w.start - ((watch.monitor and watch.monitor.baseline) or timedelta(0)) for watch, w in due)
+        earliest = min(w.start - ((watch.monitor and watch.monitor.baseline) or w.length) for watch, w in due)
         champions = tx.champions(name)
         return History(
             tx.profiles(name, Window(earliest, max(window.end for _, window in due))),
@@ -211,15 +211,25 @@ class Engine:
     # 5. gather
 
     def gather(
-        self, tx: Transaction, name: str, model: ModelConfig, verdicts: Iterable[Verdict], now: datetime
+        self,
+        tx: Transaction,
+        name: str,
+        model: ModelConfig,
+        points: Iterable[tuple[Watch, Point]],
+        verdicts: Iterable[Verdict],
+        now: datetime,
     ) -> None:
         """Open, update and resolve incidents, one look after the other, each with its evidence."""
+        starts_of = {point.id: point.detail["began"] for _, point in points if point.detail.get("began")}
+        began = {v.id: datetime.fromisoformat(starts_of[v.because[0]]) for v in verdicts if v.because[0] in starts_of}
         by_end: dict[datetime, list[Verdict]] = {}
         for verdict in verdicts:
             by_end.setdefault(verdict.window.end, []).append(verdict)
         for _, looked in sorted(by_end.items()):
             present = tx.select(Incident, model=name, order="opened_at")
-            for incident, steps in incidents.gather(looked, present, now, model.grain_length, model.resolve_after):
+            for incident, steps in incidents.gather(
+                looked, present, now, model.grain_length, model.resolve_after, began
+            ):
                 if steps and incident.state is not IncidentState.RESOLVED:
                     incident = replace(incident, evidence=self._evidence(tx, incident))
                 if steps and steps[0].before == incidents.NEW:

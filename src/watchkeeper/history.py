@@ -73,8 +73,18 @@ class History:
                     because, before = (*because, *more), earlier.length // self._grain
         grid = self._grids[watch.column] if watch.kind is Kind.NUMERIC else None
         grains = window.length // self._grain
-        subject = Subject(current, baseline, grid, self._threshold, grains, before, labelled, baseline_labelled)
+        parts = self._parts(watch.column, Window(window.start - window.length, window.end), version)
+        subject = Subject(current, baseline, grid, self._threshold, grains, before, labelled, baseline_labelled, parts)
         return subject, because
+
+    def _parts(self, column: str, window: Window, version: str) -> tuple[tuple[datetime, Profile], ...]:
+        """The profiles of a column in a window, those of each grain's versions apart, oldest first."""
+        kept = [
+            (key.start, profile)
+            for key, profile in self._grains[column, ALL]
+            if key.start and key.start in window and version in (ALL, key.version)
+        ]
+        return tuple(sorted(kept, key=lambda part: part[0]))
 
     def _known(self, window: Window) -> Window | None:
         """The part of a window from the first stored grain on; None if there is none."""

@@ -5,7 +5,7 @@ All functions are pure: they take rows and the time and return the changed rows 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +19,9 @@ ENGINE = "watchkeeper"
 NEW = "new"
 """The state before the first."""
 
+CLOSED_BY = "closed_by"
+"""In the evidence of an incident that a new champion ended: the id of its rollout."""
+
 BY_COLUMN = frozenset({"missing values", "sentinel values", "new values", "drift"})
 """Causes whose incidents are told by the columns they are in; the others by the monitors that found them."""
 
@@ -29,6 +32,7 @@ def gather(
     now: datetime,
     grain: timedelta,
     resolve_after: timedelta,
+    began: Mapping[str, datetime] | None = None,
 ) -> list[tuple[Incident, list[Transition]]]:
     """Bring a model's incidents up to date with its newest verdicts.
 
@@ -37,6 +41,7 @@ def gather(
         incidents: the model's incidents that are not resolved, and those resolved last, one per cause at most.
         now: when this is decided.
         grain: a breach is taken to begin with the last grain of the first window that breached.
+        began: when what a verdict shows began, by verdict id, where that is known better.
         resolve_after: how long no limit may be breached before an incident is resolved; a cause that comes back
             within this time reopens the incident.
 
@@ -48,22 +53,27 @@ def gather(
     present = {incident.cause: incident for incident in incidents}
     changed = []
     for cause, group in by_cause.items():
-        found = _one_cause(group, present.get(cause), now, grain, resolve_after)
+        found = _one_cause(group, present.get(cause), now, grain, resolve_after, began or {})
         if found is not None:
             changed.append(found)
     return changed
 
 
 def _one_cause(
-    verdicts: list[Verdict], before: Incident | None, now: datetime, grain: timedelta, resolve_after: timedelta
+    verdicts: list[Verdict],
+    before: Incident | None,
+    now: datetime,
+    grain: timedelta,
+    resolve_after: timedelta,
+    began: Mapping[str, datetime],
 ) -> tuple[Incident, list[Transition]] | None:
     breaches = [v for v in verdicts if v.status is Status.BREACH]
     end = max(v.window.end for v in verdicts)
     if before is None or (before.state is IncidentState.RESOLVED and not _comes_back(before, end, resolve_after)):
-        return _open(breaches, now, grain) if breaches else None
+        return _open(breaches, now, grain, began) if breaches else None
     if before.state is IncidentState.RESOLVED and not breaches:
         return None
-    signals = _updated(before.signals, verdicts, grain)
+    signals = _updated(before.signals, verdicts, grain, began)
     if signals == before.signals and not _is_over(before, signals, end, resolve_after):
         return None
     active = [s for s in signals.values() if not s["recovered"]]
@@ -91,6 +101,8 @@ def _one_cause(
 
 
 def _comes_back(incident: Incident, end: datetime, resolve_after: timedelta) -> bool:
+    if CLOSED_BY in incident.evidence:  # it was judged against a baseline that is no longer in force
+        return False
     return incident.resolved_at is not None and end - incident.last_breach <= 2 * resolve_after
 
 
@@ -98,9 +110,11 @@ def _is_over(incident: Incident, signals: dict[str, dict[str, Any]], end: dateti
     return end - incident.last_breach >= resolve_after and all(s["recovered"] for s in signals.values())
 
 
-def _open(breaches: list[Verdict], now: datetime, grain: timedelta) -> tuple[Incident, list[Transition]]:
+def _open(
+    breaches: list[Verdict], now: datetime, grain: timedelta, began: Mapping[str, datetime]
+) -> tuple[Incident, list[Transition]]:
     first = breaches[0]
-    signals = _updated({}, breaches, grain)
+    signals = _updated({}, breaches, grain, began)
     since = min(datetime.fromisoformat(s["since"]) for s in signals.values())
     incident = Incident(
         id=row_id("incident", first.model, first.cause, since),
@@ -123,7 +137,9 @@ def _open(breaches: list[Verdict], now: datetime, grain: timedelta) -> tuple[Inc
     return incident, [step(None, incident, now, Reason.FIRST_BREACH, because=incident.because)]
 
 
-def _updated(before: dict[str, dict[str, Any]], verdicts: list[Verdict], grain: timedelta) -> dict[str, dict[str, Any]]:
+def _updated(
+    before: dict[str, dict[str, Any]], verdicts: list[Verdict], grain: timedelta, began: Mapping[str, datetime]
+) -> dict[str, dict[str, Any]]:
     signals = dict(before)
     for verdict in verdicts:
         key = f"{verdict.monitor}|{verdict.column}"
@@ -134,7 +150,7 @@ def _updated(before: dict[str, dict[str, Any]], verdicts: list[Verdict], grain: 
                 "monitor": verdict.monitor,
                 "column": verdict.column,
                 "metric": verdict.metric,
-                "since": old["since"] if old else (verdict.window.end - grain).isoformat(),
+                "since": old["since"] if old else began.get(verdict.id, verdict.window.end - grain).isoformat(),
                 "last": max(end, old["last"]) if old else end,
                 "value": verdict.value,
                 "low": verdict.low,
@@ -182,6 +198,18 @@ def resolve(incident: Incident, now: datetime, actor: str, note: str = "") -> tu
         raise ConflictError(f"{incident.id} is resolved already")
     after = replace(incident, state=IncidentState.RESOLVED, resolved_at=now)
     return after, step(incident, after, now, Reason.BY_HAND, actor, note)
+
+
+def supersede(incident: Incident, rollout: str, champion: str, now: datetime) -> tuple[Incident, Transition]:
+    """A new champion, trained because of the incident, ends it. What still breaches against the new champion's own
+    baseline is a new incident.
+
+    Args:
+        rollout: the id of the rollout that crowned the champion.
+    """
+    evidence = {**incident.evidence, CLOSED_BY: rollout}
+    after = replace(incident, state=IncidentState.RESOLVED, resolved_at=now, evidence=evidence)
+    return after, step(incident, after, now, Reason.NEW_CHAMPION, note=f"{champion} took over", because=(rollout,))
 
 
 def step(

@@ -167,6 +167,9 @@ def measure(
         before = watch.metric.compute(subject.of_baseline, watch.alpha)
         change = difference if monitor.relative == "difference" else ratio
         estimate = change(estimate, before).about(**estimate.detail)
+    if monitor and watch.metric.cause == "drift" and _outside(monitor, estimate.low, estimate.high):
+        start = drift.began(subject)
+        estimate = estimate.about(began=start.isoformat() if start else "")
     name = monitor.name if monitor else ""
     coverage = None
     if watch.metric.labels and subject.n:
@@ -229,12 +232,18 @@ def _status(monitor: MonitorConfig, metric: Metric, point: Point, label_coverage
     if not point.n and not metric.any_size:
         return Status.NO_DATA, Reason.NOTHING_ARRIVED
     above = monitor.direction == "above"
-    nearest = point.low if above else point.high
-    if point.value is None or nearest is None:
+    if point.value is None or (point.low if above else point.high) is None:
         return Status.NOT_ENOUGH_DATA, Reason.NOT_COMPARABLE
     if point.n < monitor.min_rows and not metric.any_size:
         return Status.NOT_ENOUGH_DATA, Reason.TOO_FEW_ROWS
-    if nearest > monitor.limit if above else nearest < monitor.limit:
+    if _outside(monitor, point.low, point.high):
         return Status.BREACH, Reason.OUTSIDE_LIMIT
     inside = point.value <= monitor.limit if above else point.value >= monitor.limit
     return Status.HEALTHY, Reason.INSIDE_LIMIT if inside else Reason.NOT_CONFIDENT
+
+
+def _outside(monitor: MonitorConfig, low: float | None, high: float | None) -> bool:
+    """Whether the whole interval lies outside the limit."""
+    if monitor.direction == "above":
+        return low is not None and low > monitor.limit
+    return high is not None and high < monitor.limit

@@ -184,7 +184,8 @@ class Subject:
     """All that a metric may look at: one column's current profile, its baseline, and its place in the model.
 
     `labelled` are the current profiles of the score by label ("0", "1"), `baseline_labelled` the baseline's.
-    `grains` counts the grains that each side covers, for rates per grain.
+    `grains` counts the grains that each side covers, for rates per grain. `parts` are the column's profiles grain by
+    grain, of the window and of as long before it, for finding when a change began.
     """
 
     current: Profile | None
@@ -195,6 +196,7 @@ class Subject:
     baseline_grains: int
     labelled: dict[str, Profile]
     baseline_labelled: dict[str, Profile]
+    parts: tuple[tuple[datetime, Profile], ...] = ()
 
     @property
     def n(self) -> int:

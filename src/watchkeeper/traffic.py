@@ -7,12 +7,12 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from watchkeeper import rollouts, timeline
+from watchkeeper import incidents, rollouts, timeline
 from watchkeeper.errors import ConflictError, StateError
 from watchkeeper.history import LABELS
 from watchkeeper.incidents import ENGINE
 from watchkeeper.profiles import Key, Profile, Subject, merge
-from watchkeeper.records import ALL, Rollout, RolloutState
+from watchkeeper.records import ALL, Action, Incident, IncidentState, Rollout, RolloutState
 from watchkeeper.registry import Registry, Route
 from watchkeeper.rollouts import ArmData
 from watchkeeper.schema import Config, Kind, ModelConfig
@@ -135,6 +135,17 @@ def prove(tx: Transaction, config: Config, model: str, now: datetime) -> None:
             timeline.write(tx, [entry], config, now)
         if after.state is RolloutState.PROMOTED:
             tx.crown(model, after.candidate, now, because=after.id)
+            _close_incidents(tx, config, after, now)
+
+
+def _close_incidents(tx: Transaction, config: Config, rollout: Rollout, now: datetime) -> None:
+    """End the incidents that the new champion was trained for."""
+    trained_for = [incident for action in tx.select(Action, id=rollout.because) for incident in action.because]
+    for incident in tx.select(Incident, id=trained_for):
+        if incident.state is not IncidentState.RESOLVED:
+            ended, entry = incidents.supersede(incident, rollout.id, rollout.candidate, now)
+            tx.change(ended)
+            timeline.write(tx, [entry], config, now)
 
 
 def _arm(kept: list[tuple[Key, Profile]], version: str, mature: datetime, grid: Grid) -> ArmData:

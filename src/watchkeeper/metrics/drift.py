@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import numpy as np
 
 from watchkeeper.metrics import metric
@@ -11,6 +13,7 @@ from watchkeeper.schema import Kind
 from watchkeeper.stats import distances
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import Floats
+from watchkeeper.stats.sequential import change_start
 
 
 @metric("population stability index", cause="drift", kinds=BOTH, needs_baseline=True)
@@ -51,6 +54,26 @@ def wasserstein(subject: Subject, alpha: float) -> Estimate:
         return Estimate.absent(subject.n, subject.n_baseline)
     current, baseline, _, lower, upper = pair
     return distances.wasserstein_estimate(current, baseline, lower, upper, alpha)
+
+
+def began(subject: Subject) -> datetime | None:
+    """When a drift most likely began: the grain from which on the rows look like the current window's more than like
+    the baseline's, over the window and as long before it. None where there is nothing to compare."""
+    current, baseline = subject.current, subject.baseline
+    if current is None or baseline is None or current.grid != baseline.grid or not subject.parts:
+        return None
+    sides = [baseline, current, *(profile for _, profile in subject.parts)]
+    if current.kind is Kind.CATEGORICAL:
+        values = sorted({value for side in sides for value in side.values})
+        counts = [np.array([side.by_value.get(v, 0) for v in values], dtype=float) for side in sides]
+    else:
+        bins = np.unique(np.concatenate([side.regular[0] for side in sides]))
+        fine = [distances.aligned(*side.regular, bins, np.zeros(len(bins), dtype=np.int64))[1] for side in sides]
+        which = distances.mass_cells(fine[0])
+        counts = [np.bincount(which, side, which[-1] + 1).astype(float) for side in fine]
+    if not counts[0].sum() or not counts[1].sum():
+        return None
+    return subject.parts[change_start(counts[2:], before=counts[0], after=counts[1])][0]
 
 
 def _pair(subject: Subject) -> tuple[Floats, Floats, bool, Floats, Floats] | None:

@@ -56,8 +56,9 @@ def create_app(
     app.state.services = Services(state, clock, operations, inbox, title)
     for router in ROUTERS:
         app.include_router(router)
-    for kind in (HTTPException, RequestValidationError, WatchkeeperError, Exception):
+    for kind in (HTTPException, RequestValidationError, WatchkeeperError):
         app.add_exception_handler(kind, answer)
+    app.add_exception_handler(Exception, failure)
     app.add_middleware(Headers)
     return app
 
@@ -83,6 +84,14 @@ def answer(request: Request, error: Exception) -> Response:
     if request.url.path.startswith(MACHINES):
         return JSONResponse({"error": {"message": message} | ({"hint": hint} if hint else {})}, status)
     return page(request, "error.html", status, code=status, message=message, hint=hint)
+
+
+def failure(request: Request, error: Exception) -> Response:
+    """The answer to a mistake of ours; it is given outside of `Headers`, so it sets them itself."""
+    response = answer(request, error)
+    for name, value in HEADERS:
+        response.headers[name.decode()] = value.decode()
+    return response
 
 
 def explained(error: Exception) -> tuple[int, str, str]:

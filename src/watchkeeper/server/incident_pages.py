@@ -154,7 +154,7 @@ def _main_column(tx: Any, served: Services, incident: Incident, signal: dict[str
     view = reads.column_view(tx, incident.model, signal["column"], window, window.start)
     if view.current is None:
         return None
-    title = f"{signal['column']} in {words.window(window)}"
+    title = f"{signal['column']}, {words.window(window)}"
     return embedded(charts.distribution(view.current, view.baseline, view.grid, title))
 
 

@@ -133,8 +133,9 @@ def model(
     config = served.model(model)
     days = days or (14 if config.grain == "1h" else 90)
     check_choice("metric", metric, reads.PERFORMANCE)
-    check_choice("drift metric", drift, reads.DRIFT)
-    chosen, drifted = metric or reads.PERFORMANCE[0], drift or reads.DRIFT[0]
+    drifts = drift_metrics(config)
+    check_choice("drift metric", drift, drifts)
+    chosen, drifted = metric or reads.PERFORMANCE[0], drift or drifts[0]
     with served.state.transaction() as tx:
         standing = reads.standing(tx, model, config)
         champions = tx.champions(model)
@@ -151,11 +152,17 @@ def model(
         request, "model.html", name=model, config=config, standing=standing, health=health(standing),
         champions=champions, days=days, performance=performance_section(points, champions, chosen),
         metric_links=links("metric", [(m, words.metric_title(m)) for m in reads.PERFORMANCE]),
-        drift_links=links("drift", [(m, words.metric_title(m)) for m in reads.DRIFT]),
+        drift_links=links("drift", [(m, words.metric_title(m)) for m in drifts]),
         range_links=links("days", [(str(d), f"{d} days") for d in RANGES]),
         drift=drift_section(model, drift_points, drifted), service=service_section(service),
         monitors=monitor_rows(config, verdicts, judged), incidents=incidents, rollouts=rollouts,
     )  # fmt: skip
+
+
+def drift_metrics(config: ModelConfig) -> list[str]:
+    """The distances that the model's monitors measure on its features, in the usual order."""
+    used = {watch.metric.name for _, watch in planned(config) if watch.column in config.columns}
+    return [name for name in reads.DRIFT if name in used] or [reads.DRIFT[0]]
 
 
 def check_choice(what: str, value: str, known: Sequence[str]) -> None:
@@ -280,9 +287,8 @@ def column(request: Request, served: Served, model: str, column: str, day: str =
         view = reads.column_view(tx, model, column, window, since)
     address = f"/models/{model}/columns/{quote(column, safe='')}"
     later = words.day(window.end + (days - 1) * DAY) if window.end < last else ""
-    distribution = charts.distribution(
-        view.current, view.baseline, view.grid, f"Distribution in {words.window(window)}"
-    )
+    title = f"{column}, {words.window(window)}"
+    distribution = charts.distribution(view.current, view.baseline, view.grid, title)
     return page(
         request, "column.html", model=model, column=column, kind=known[column], config=config, window=window,
         day=words.day(window.end - DAY), days=days, view=view, address=address, spans=SPANS,

@@ -10,6 +10,7 @@ from watchkeeper.windows import Window, show_duration, show_time
 
 THIN = "\u202f"
 NONE = "–"
+MINUS = "\u2212"
 
 TREE = {"data": "Data issue", "model": "Model issue", "infrastructure": "Infrastructure issue"}
 ACTIONS = {"retrain": "Retraining", "rollback": "Rollback", "review": "Review"}
@@ -37,13 +38,13 @@ def number(value: float | None) -> str:
     if value is None:
         return NONE
     size = abs(value)
-    if value == int(value) and size < 1e15:
-        return f"{int(value):,}"
-    if size >= 1e9 or size < 5e-4:
-        return f"{value:.3g}"
-    if size >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+    if size < 1e15 and value == int(value):
+        form = ",.0f"
+    elif size >= 1e9 or size < 5e-4:
+        form = ".3g"
+    else:
+        form = ",.0f" if size >= 100 else ".1f" if size >= 10 else ".2f" if size >= 1 else ".3f"
+    return f"{value:{form}}".replace("-", MINUS)
 
 
 def share(value: float | None) -> str:
@@ -53,7 +54,7 @@ def share(value: float | None) -> str:
     percent = 100 * value
     size = abs(percent)
     text = f"{percent:.0f}" if size in (0, 100) else f"{percent:.1f}" if size >= 1 else f"{percent:.2g}"
-    return f"{text}{THIN}%"
+    return f"{text}{THIN}%".replace("-", MINUS)
 
 
 def set_number(value: float) -> str:
@@ -101,11 +102,13 @@ def limit(value: float, direction: str, metric: str, column: str = "", relative:
     unit = METRICS[metric].unit if metric in METRICS else ""
     sign = "+" if relative == "difference" and value > 0 else ""
     if relative == "ratio":
-        return f"{direction} {value:g}{THIN}×"
-    if unit == "share":
-        return f"{direction} {sign}{100 * value:.10g}{THIN}%"
-    milli = f"{THIN}ms" if column == "latency_ms" and metric in ("p50", "p95", "p99") else ""
-    return f"{direction} {sign}{value:g}{milli}"
+        text = f"{value:g}{THIN}×"
+    elif unit == "share":
+        text = f"{sign}{100 * value:.10g}{THIN}%"
+    else:
+        text = sign + f"{value:g}"
+        text += f"{THIN}ms" if column == "latency_ms" and metric in ("p50", "p95", "p99") else ""
+    return f"{direction} {text}".replace("-", MINUS)
 
 
 def confidence(value: float | None) -> str:

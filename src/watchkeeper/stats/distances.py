@@ -73,6 +73,13 @@ def wasserstein(current: Floats, baseline: Floats, lower: Floats, upper: Floats)
     return float((area * width + np.abs(right) * between).sum())
 
 
+def mass_cells(baseline: Floats, count: int = 10) -> Ints:
+    """Which of `count` cells of about equal baseline mass each of the ascending bins falls into."""
+    middle = np.cumsum(baseline) - baseline / 2
+    cell: Ints = (middle * count / max(baseline.sum(), 1)).astype(np.int64)
+    return np.minimum(cell, count - 1)
+
+
 def cells(
     current: Floats, baseline: Floats, ordered: bool, count: int = 10, least: float = 5.0
 ) -> tuple[Floats, Floats]:
@@ -90,8 +97,7 @@ def cells(
     Returns the two count vectors over the cells.
     """
     if ordered:
-        middle = np.cumsum(baseline) - baseline / 2
-        which = np.minimum((middle * count / max(baseline.sum(), 1)).astype(int), count - 1)
+        which = mass_cells(baseline, count)
         current = np.bincount(which, current, count).astype(float)
         baseline = np.bincount(which, baseline, count).astype(float)
     present = current + baseline > 0

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from watchkeeper.stats.grid import Floats
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:
@@ -77,3 +79,25 @@ def _variances(first: tuple[float, int], second: tuple[float, int]) -> tuple[flo
     """Both variances from the sums of squares and the degrees of freedom, neither below the pooled one."""
     pooled = (first[0] + second[0]) / (first[1] + second[1])
     return max(first[0] / first[1], pooled), max(second[0] / second[1], pooled)
+
+
+def change_start(grains: Sequence[Floats], before: Floats, after: Floats) -> int:
+    """In which grain a change from one distribution to another most likely began.
+
+    The maximum-likelihood change time when both distributions are known (Page 1954): the grain from which on the
+    sum of `count * ln(after / before)` is largest. A cell that is empty in a distribution counts as half a row.
+
+    Args:
+        grains: counts per cell, one array of shape (cells,) for each grain, oldest first; at least one.
+        before, after: counts of the two distributions over the same cells.
+
+    Returns the index of the first changed grain.
+
+    >>> old, new = np.array([90.0, 10.0]), np.array([50.0, 50.0])
+    >>> change_start([old, old, new, new], before=old, after=new)
+    2
+    """
+    p, q = (np.where(side > 0, side, 0.5) for side in (after, before))
+    gain = np.log((p / p.sum()) / (q / q.sum()))
+    from_here = np.cumsum([float((counts * gain).sum()) for counts in reversed(grains)])[::-1]
+    return int(np.argmax(from_here))
