@@ -1,9 +1,7 @@
 """Charts: points, profiles and looks as Plotly figures, plain dicts of `data` and `layout`.
 
-The same figures are shown by the dashboard, the report and in a notebook. They carry the light theme as their
-template; `THEMES` holds both, and whoever draws may put the other one in its place. Series have colours that
-differ in lightness and hue for every kind of colour vision, have a contrast of at least 3 to 1 on both themes, and
-differ in their dashes as well. All times are UTC.
+The dashboard, the report and notebooks show the same ones. They carry the light theme as their template; `THEMES`
+holds both. Series differ in hue and in dashes, with a contrast of at least 3 to 1 on both themes. All times are UTC.
 """
 
 from __future__ import annotations
@@ -21,15 +19,14 @@ from watchkeeper.metrics import METRICS
 from watchkeeper.profiles import NAN, NEGATIVE_INFINITY, NULL, POSITIVE_INFINITY, Profile
 from watchkeeper.records import Point
 from watchkeeper.schema import Kind
-from watchkeeper.stats.grid import Floats, Grid
+from watchkeeper.stats.grid import Floats, Grid, Ints
 from watchkeeper.windows import DAY
 
 Figure = dict[str, Any]
 
-BLUE, ORANGE, GREEN, PURPLE, OLIVE, PINK = "#2f7de1", "#c9681c", "#0f9276", "#a05fc4", "#8b8417", "#d0486e"
-SERIES = (BLUE, ORANGE, GREEN, PURPLE, OLIVE, PINK)
+SERIES = ("#2f7de1", "#c9681c", "#0f9276", "#a05fc4", "#8b8417", "#d0486e")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-GREY, ALARM = "#7a8699", "#cf4a1f"
+BLUE, GREY, ALARM = SERIES[0], "#7a8699", "#cf4a1f"
 BARS = 40
 LITTLE_MORE = 0.15
 MOST_CATEGORIES = 20
@@ -47,13 +44,8 @@ def _theme(ink: str, soft: str, grid: str, paper: str) -> dict[str, Any]:
         "layout": {
             "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 12, "color": ink},
             "title": {"x": 0, "xanchor": "left", "xref": "paper", "font": {"size": 15, "color": ink}},
-            "paper_bgcolor": paper,
-            "plot_bgcolor": paper,
-            "xaxis": axis,
-            "yaxis": axis,
-            "legend": {
-                "orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left", "font": {"color": ink},
-            },
+            "paper_bgcolor": paper, "plot_bgcolor": paper, "xaxis": axis, "yaxis": axis,
+            "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"color": ink}},
             "hoverlabel": {"bgcolor": paper, "bordercolor": grid, "font": {"color": ink}, "align": "left"},
             "annotationdefaults": {"font": {"color": soft, "size": 11}},
             "margin": {"l": 56, "r": 16, "t": 64, "b": 48},
@@ -137,8 +129,7 @@ def _told(other: str, asides: list[dict[str, int]], rows: list[int]) -> str:
 
 
 def _present(profile: Profile) -> int:
-    kept = profile.counts if profile.kind is Kind.CATEGORICAL else profile.regular[1]
-    return int(kept.sum())
+    return int((profile.counts if profile.kind is Kind.CATEGORICAL else profile.regular[1]).sum())
 
 
 def _inside(sides: Iterable[Profile], grid: Grid) -> bool:
@@ -245,17 +236,12 @@ def _bar_edges(sides: Sequence[Profile], grid: Grid) -> Floats:
     """The edges of equal bars over the middle 99 % of every side, or over all of it where that takes little more."""
     middle, whole = [], []
     for profile in sides:
-        bins, counts = profile.regular
-        lower, upper = grid.edges(bins)
+        lower, upper, counts = _spans(profile, grid)
         cumulative = np.cumsum(counts) / counts.sum()
         first = int(np.searchsorted(cumulative, 0.005))
-        last = min(int(np.searchsorted(cumulative, 0.995)), len(bins) - 1)
+        last = min(int(np.searchsorted(cumulative, 0.995)), len(counts) - 1)
         middle.append((float(lower[first]), float(upper[last])))
-        known = profile.sentinels(grid)  # the least and greatest value may be one of these
-        ends = [float(lower[0]), float(upper[-1])]
-        if profile.low is not None and profile.high is not None and not known:
-            ends = [max(ends[0], profile.low), min(ends[1], profile.high)]
-        whole.append(ends)
+        whole.append((float(lower[0]), float(upper[-1])))
     low, high = min(m[0] for m in middle), max(m[1] for m in middle)
     least, greatest = min(w[0] for w in whole), max(w[1] for w in whole)
     room = LITTLE_MORE * (high - low)
@@ -265,14 +251,21 @@ def _bar_edges(sides: Sequence[Profile], grid: Grid) -> Floats:
     return np.linspace(low, high, BARS + 1)
 
 
+def _spans(profile: Profile, grid: Grid) -> tuple[Floats, Floats, Ints]:
+    """The ends and counts of a profile's bins; no bin reaches beyond the least or the greatest value."""
+    bins, counts = profile.regular
+    low, high = (np.nan if end is None else end for end in (profile.low, profile.high))
+    lower, upper = grid.edges(bins)
+    return np.fmin(np.fmax(lower, low), upper), np.fmax(np.fmin(upper, high), lower), counts
+
+
 def gathered(profile: Profile, grid: Grid, edges: Floats) -> tuple[float, Floats, float]:
     """Shares, in percent, below the first edge, between each two, and from the last on.
 
     A fine bin that an edge cuts is split as if its values were spread evenly; a bin without width, a single value,
     falls into the bar that it starts.
     """
-    bins, counts = profile.regular
-    lower, upper = grid.edges(bins)
+    lower, upper, counts = _spans(profile, grid)
     width = upper - lower
     with np.errstate(divide="ignore", invalid="ignore"):
         part = np.clip((edges[:, None] - lower) / width, 0.0, 1.0)
@@ -540,7 +533,7 @@ def nothing(title: str, note: str) -> Figure:
     figure = _figure(title, "", "")
     figure["layout"] |= {
         "xaxis": {"visible": False}, "yaxis": {"visible": False}, "height": 160,
-        "annotations": [_note(note)],
+        "annotations": [_note(note) | {"x": 0.5, "y": 0.5, "xanchor": "center"}],
     }  # fmt: skip
     return figure
 
