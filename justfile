@@ -14,6 +14,10 @@ lint:
 types:
     uv run mypy
 
+# The tests on the lowest versions that pyproject.toml allows.
+lowest *arguments:
+    uv run --isolated --resolution lowest-direct pytest {{arguments}}
+
 # Write the reference pages anew from the code.
 docs:
     uv run python docs/generate.py
