@@ -162,9 +162,6 @@ class Retraining:
                 self._end(action, ActionState.FAILED, Reason.INTERRUPTED, now)
             return
         scores = pq.read_table(folder / "scores.parquet")
-        if "champion" not in scores.column_names:
-            self._end(action, ActionState.REFUSED, Reason.NOT_COMPARABLE, now, note="no champion to compare with")
-            return
         gap = training.gate(scores, retrain.confidence)
         reason = conclude(gap, retrain.margin)
         note = f"log loss {gap.detail['candidate']:.4f}, champion's {gap.detail['champion']:.4f} on {gap.n} rows"

@@ -90,15 +90,18 @@ def plan(config: ModelConfig) -> list[Watch]:
     """Every look that the configuration asks for, with its share of the alarm budget.
 
     Raises ConfigError, with the path to the mistake, for an unknown metric or column and for a metric that does
-    not fit its column.
+    not fit its column or its baseline.
     """
     pairs: list[tuple[MonitorConfig, Metric, str, Kind]] = []
     for i, monitor in enumerate(config.monitors if config.monitors is not None else default_monitors(config)):
         try:
             metric = find(monitor.metric)
+            _check_baseline(monitor, metric)
             pairs += [(monitor, metric, column, kind) for column, kind in _columns(monitor, metric, config)]
         except ConfigError as problem:
             raise ConfigError(f'monitor "{monitor.name}": {problem}', ("monitors", i, *problem.path)) from problem
+    if config.retrain is not None:
+        _causes_exist(config.retrain.causes)
     grains = MONTH / config.grain_length
     looks = {s: sum(monitor.severity is s for monitor, *_ in pairs) * grains for s in Severity}
     return [
@@ -121,6 +124,19 @@ def shown(config: ModelConfig) -> list[Watch]:
         for name, column in wanted
         if column is not None
     ]
+
+
+def _check_baseline(monitor: MonitorConfig, metric: Metric) -> None:
+    if monitor.relative is None:
+        return
+    if metric.needs_baseline:
+        raise ConfigError(f"{metric.name} compares with the baseline by nature; leave relative out", ("relative",))
+    if metric.any_size and monitor.baseline is None:
+        raise ConfigError(
+            f"{metric.name} counts rows as they come, and the reference did not come over time;"
+            " set baseline to a duration, such as 28d",
+            ("baseline",),
+        )
 
 
 def _columns(monitor: MonitorConfig, metric: Metric, config: ModelConfig) -> Iterable[tuple[str, Kind]]:
@@ -151,6 +167,15 @@ def _columns(monitor: MonitorConfig, metric: Metric, config: ModelConfig) -> Ite
                 ("metric",),
             )
     return [(name, known[name]) for name in monitor.columns]
+
+
+def _causes_exist(causes: Iterable[str]) -> None:
+    known = sorted({metric.cause for metric in METRICS.values()})
+    for cause in causes:
+        if cause not in known:
+            near = difflib.get_close_matches(cause, known, n=1, cutoff=0.4)
+            hint = f'did you mean "{near[0]}"?' if near else f"known causes: {', '.join(known)}"
+            raise ConfigError(f'retrain: no metric has the cause "{cause}"; {hint}', ("retrain", "causes"))
 
 
 def _kinds(metric: Metric) -> str:
@@ -232,9 +257,9 @@ def _status(monitor: MonitorConfig, metric: Metric, point: Point, label_coverage
     if not point.n and not metric.any_size:
         return Status.NO_DATA, Reason.NOTHING_ARRIVED
     above = monitor.direction == "above"
-    if point.value is None or (point.low if above else point.high) is None:
+    if point.value is None:
         return Status.NOT_ENOUGH_DATA, Reason.NOT_COMPARABLE
-    if point.n < monitor.min_rows and not metric.any_size:
+    if (point.n < monitor.min_rows and not metric.any_size) or (point.low if above else point.high) is None:
         return Status.NOT_ENOUGH_DATA, Reason.TOO_FEW_ROWS
     if _outside(monitor, point.low, point.high):
         return Status.BREACH, Reason.OUTSIDE_LIMIT

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from watchkeeper.errors import TrainingError
@@ -36,7 +37,7 @@ class Job:
 
     `trainer` names `module:function`, called as `train(rows: pyarrow.Table, folder: Path) -> str`: it writes the
     model's files into the folder and returns the `module:function` that loads them. `champion` is compared with
-    on the hold-out; "" if there is none.
+    on the hold-out; "" where it is served from outside the registry, and the scores that it served are taken instead.
     """
 
     model: str
@@ -104,10 +105,15 @@ def run(folder: Path) -> None:
     loader = resolve(job.trainer)(train, folder / "candidate")
     if not isinstance(loader, str):
         raise TrainingError(f"trainer {job.trainer} must return the loader as module:function, found {loader!r}")
+    if not job.champion:
+        holdout = holdout.filter(pc.is_valid(holdout.column("score")))
     features = holdout.select(job.features)
-    scores = {"label": holdout.column("label"), "candidate": resolve(loader)(folder / "candidate").scores(features)}
-    if job.champion:
-        scores["champion"] = Registry(Path(job.registry)).load(job.model, job.champion).scores(features)
+    served = Registry(Path(job.registry)).load(job.model, job.champion).scores(features) if job.champion else None
+    scores = {
+        "label": holdout.column("label"),
+        "candidate": resolve(loader)(folder / "candidate").scores(features),
+        "champion": holdout.column("score") if served is None else served,
+    }
     pq.write_table(pa.table(scores), folder / "scores.parquet")
     waiting = folder / "result.part"
     waiting.write_text(json.dumps({"loader": loader, "rows": train.num_rows}), encoding="utf-8")

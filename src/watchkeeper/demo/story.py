@@ -99,11 +99,19 @@ def prepare(store: Path) -> None:
 
 
 class Demo:
-    """The simulated year in a store. `days` runs it; `clock` tells the simulated time throughout."""
+    """The simulated year in a store. `days` runs it; `clock` tells the simulated time throughout.
 
-    def __init__(self, store: Path) -> None:
+    Args:
+        training: what the first model learns from; its scores on the part after `hold_out` become the baseline.
+        serving: the days that are lived through.
+    """
+
+    def __init__(
+        self, store: Path, training: Window = TRAINING, hold_out: datetime = HOLD_OUT, serving: Window = SERVING
+    ) -> None:
         prepare(store)
-        self.now = TRAINING.end
+        self.training, self.hold_out, self.serving = training, hold_out, serving
+        self.now = training.end
         source = resources.files("watchkeeper.demo") / "watchkeeper.yaml"
         self.config = config.loads(source.read_text(encoding="utf-8"))
         self.engine = Engine(store, self.config, self.clock, patience=timedelta(minutes=10))
@@ -116,16 +124,20 @@ class Demo:
     def clock(self) -> datetime:
         return self.now
 
-    def load(self) -> None:
-        """Read the flights, train the first champion and install it with its training data as the baseline."""
+    def load(self, table: pa.Table | None = None) -> None:
+        """Read the flights, train the first champion and install it with its training data as the baseline.
+
+        Args:
+            table: other rows of the same columns, ordered by `event_time`.
+        """
         with self._timed("read"):
-            self.flights = flights.load()
+            self.flights = flights.load() if table is None else table
             self._moments = self.flights.column("event_time").to_numpy()
             self.story.rows["read"] = self.flights.num_rows
         with self._timed("train"):
-            known = self._between(TRAINING)
-            early = pc.less(known.column("event_time"), _naive(HOLD_OUT))
-            version = self._register(known.filter(early), "first", "trained on January and the first half of February")
+            known = self._between(self.training)
+            early = pc.less(known.column("event_time"), _naive(self.hold_out))
+            version = self._register(known.filter(early), "first", "the first champion")
             unseen = known.filter(pc.invert(early))
             scores = self.engine.registry.load(NAME, version).scores(unseen)
             blank = pa.nulls(known.num_rows - unseen.num_rows, pa.float64())
@@ -137,8 +149,8 @@ class Demo:
     def days(self) -> Iterator[Day]:
         """Serve each day's flights, deliver the labels of the day before, and let the engine tick at midnight."""
         seen: set[str] = set()
-        for start in starts(SERVING, DAY):
-            day = Window(start, min(start + DAY, SERVING.end))
+        for start in starts(self.serving, DAY):
+            day = Window(start, min(start + DAY, self.serving.end))
             flown = self._serve(day)
             self._deliver_labels(Window(start - DAY, start))
             self.now = day.end

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-STEPS = 32
+STEPS = 128
 """Bins between two neighbouring knots of a continuous grid."""
 TAIL_STEPS = 8
 """Bins per e-fold beyond the outer knots."""
@@ -103,7 +103,7 @@ class Grid:
         return cls(knots=(0.0, 1.0), steps=bins, scale=1.0, sentinels=())
 
     @classmethod
-    def logarithmic(cls, low: float, high: float, knots: int = 33) -> Grid:
+    def logarithmic(cls, low: float, high: float, knots: int = 17) -> Grid:
         """Bins whose width grows with the value, between two positive numbers; at most 2% wide for latencies."""
         return cls(tuple(float(k) for k in np.geomspace(low, high, knots)), STEPS, low, ())
 
@@ -159,7 +159,7 @@ def _refine(atoms: Floats, mass: Floats) -> Floats:
     and heavy tails cost two knots each.
     """
     cumulative = np.cumsum(mass)
-    quantiles = np.searchsorted(cumulative, np.linspace(0, 1, 17)[1:-1])
+    quantiles = np.searchsorted(cumulative, np.linspace(0, 1, 9)[1:-1])
     knots = np.unique(np.concatenate([atoms[[0, -1]], atoms[quantiles]]))
     while len(knots) < MAX_KNOTS:
         edges = np.concatenate([*(np.linspace(a, b, STEPS, endpoint=False) for a, b in pairwise(knots)), knots[-1:]])
