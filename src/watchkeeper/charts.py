@@ -318,7 +318,7 @@ def _heat(
         "z": [_rounded([p.value if p else None for p in row], 4) for row in rows],
         "customdata": [[[c, *_rounded([p.low, p.high], 4), p.n] if p else [c] for p in row]
                        for c, row in zip(columns, rows, strict=True)],
-        "zmin": 0, "zmax": top, "colorscale": [list(c) for c in colours], "xgap": 1, "ygap": 2,
+        "zmin": 0, "zmax": top, "colorscale": [list(c) for c in colours], "xgap": int(len(times) <= 45), "ygap": 2,
         "hoverongaps": False, "showscale": True,
         "colorbar": {
             "orientation": "h", "thickness": 10, "len": 0.5, "lenmode": "fraction", "x": 1, "xanchor": "right",
@@ -484,7 +484,7 @@ def arms(looks: Sequence[Mapping[str, Any]], margin: float | None = None, title:
     title = title or "Candidate against champion: difference in log loss"
     kept = [look for look in looks if look.get("difference") is not None]
     if not kept:
-        return nothing(title, "The arms have not been compared yet")
+        return nothing(title, "The log loss of both arms is not known yet")
     figure = _figure(title, "time of the look (UTC)", "candidate minus champion (nats)")
     x = [_x(datetime.fromisoformat(look["at"])) for look in kept]
     bounded = [i for i, look in enumerate(kept) if look.get("low") is not None and look.get("high") is not None]

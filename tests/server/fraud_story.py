@@ -1,8 +1,8 @@
 """A small, lifelike store for the tests of the server: the real engine, driven through 60 days of made-up traffic.
 
-`checkout-fraud` has an incident of missing values that ended, a drift incident that is open, and a candidate that was
-promoted;
-`eta` is well and has a candidate without traffic; `search-ranking` is configured and has never logged anything.
+`checkout-fraud` has an incident of missing values that ended, a drift incident that a new champion ended, and an open
+one of sentinel values; `eta` is well and has a candidate without traffic; `search-ranking` is configured and has
+never logged anything.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ CONFIG = Config.model_validate(
 
 @dataclass(frozen=True)
 class Ids:
-    """What in the store the tests ask for: two incidents and two rollouts."""
+    """What in the store the tests ask for: an open incident, two that ended, and two rollouts."""
 
+    sentinel: str
     drift: str
     missing: str
     rollout: str
@@ -84,12 +85,12 @@ def tell(folder: Path, days: int = DAYS) -> Ids:
         if day == days - 3:
             engine.offer("eta", "8", "sam")
         engine.tick()
-    drift, missing = _incident(engine, "drift"), _incident(engine, "missing values")
+    sentinel, drift, missing = (_incident(engine, c) for c in ("sentinel values", "drift", "missing values"))
     with engine.state.transaction() as tx:
         rollouts = [tx.select(Rollout, model=model)[0].id for model in ("checkout-fraud", "eta")]
-        tx.put(_deliveries(tx.select(Transition, subject=[drift, missing])))
+        tx.put(_deliveries(tx.select(Transition, subject=[sentinel, drift, missing])))
     engine.close()
-    return Ids(drift, missing, *rollouts)
+    return Ids(sentinel, drift, missing, *rollouts)
 
 
 def _each_day(days: int) -> Iterator[tuple[int, datetime]]:
@@ -118,6 +119,7 @@ def _fraud(rng: np.random.Generator, n: int, day: int, at: datetime) -> dict[str
     grown = 1.0 + 0.12 * max(day - 38, 0)
     age = rng.gamma(1.4, 300, n)
     age[rng.random(n) < (0.3 if 20 <= day < 24 else 0.01)] = np.nan
+    age[rng.random(n) < (0.06 if day >= 56 else 0.0)] = -999
     weights = np.array([30, 20, 12, 10, 9, 8, 6, 5], dtype=float)
     rows = {
         "amount": np.round(rng.lognormal(3.4, 0.9, n) * grown, 2),

@@ -17,7 +17,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from watchkeeper.engine import Engine
+from watchkeeper.records import Incident
 from watchkeeper.server.app import create_app
+
+__all__ = ["NOW", "Engine", "Incident", "application", "fraud_story", "serving", "story"]
 
 NOW = fraud_story.START + timedelta(days=fraud_story.DAYS, hours=2)
 

@@ -67,7 +67,8 @@ def paths(ids: fraud_story.Ids) -> list[str]:
         f"{MODEL}/columns/amount", f"{MODEL}/columns/country?day=2024-03-20&days=1", f"{MODEL}/columns/score",
         f"{MODEL}/columns/latency_ms", f"{MODEL}/columns/status", "/models/search-ranking/columns/position",
         "/incidents", "/incidents?state=resolved", "/incidents?state=all",
-        f"/incidents/{ids.drift}", f"/incidents/{ids.missing}", f"/rollouts/{ids.rollout}", f"/rollouts/{ids.waiting}",
+        f"/incidents/{ids.sentinel}", f"/incidents/{ids.drift}", f"/incidents/{ids.missing}",
+        f"/rollouts/{ids.rollout}", f"/rollouts/{ids.waiting}",
     ]  # fmt: skip
 
 
@@ -114,9 +115,9 @@ def test_the_fleet_puts_the_model_in_need_first(http: httpx.Client) -> None:
     shown = text(http.get("/").text)
     places = [shown.index(name) for name in ("checkout-fraud", "search-ranking", "eta champion")]
     assert places == sorted(places)
-    assert "P2 incident checkout-fraud champion 2024-04 since 2024-04-27" in shown
+    assert "P1 incident checkout-fraud champion 2024-04 since 2024-04-" in shown
     assert "no data search-ranking no champion yet" in shown
-    assert "Drift 2 breach 11 healthy" in shown
+    assert "Sentinel values 1 breach 4 healthy" in shown
 
 
 def test_an_empty_fleet_says_what_to_do(tmp_path: Path) -> None:
@@ -210,8 +211,9 @@ def test_a_mistaken_address_is_explained(http: httpx.Client, path: str, status: 
 def test_an_incident_tells_its_story(http: httpx.Client, ids: fraud_story.Ids) -> None:
     shown = text(http.get(f"/incidents/{ids.drift}").text)
     for said in (
-        "Drift: amount, score", "P2", "What we know", "Data issue", "above 0.25", "Sample predictions: amount",
+        "Drift: amount", "P2", "What we know", "Data issue", "above 0.25", "Sample predictions: amount",
         "Incident opened by watchkeeper", "Notice sent to on-call", "Retraining asked for", "Candidate promoted",
+        "Incident resolved by watchkeeper A new model with a new baseline took over",
     ):  # fmt: skip
         assert said in shown
 
@@ -250,11 +252,14 @@ def state_of(engine: Engine, incident: str) -> Incident:
 
 def test_acknowledge_then_resolve(desk: tuple[Engine, fraud_story.Ids, httpx.Client]) -> None:
     engine, ids, http = desk
-    path = f"/incidents/{ids.drift}"
+    path = f"/incidents/{ids.sentinel}"
     form = {"actor": " Ada ", "note": "looking <b>into</b> it", "token": token(http.get(path).text)}
     done = http.post(f"{path}/acknowledge", data=form, headers={"origin": str(http.base_url).rstrip("/")})
     assert (done.status_code, done.headers["location"]) == (303, f"{path}?done=acknowledged")
-    assert (state_of(engine, ids.drift).state, state_of(engine, ids.drift).owner) == (IncidentState.ACKNOWLEDGED, "Ada")
+    assert (state_of(engine, ids.sentinel).state, state_of(engine, ids.sentinel).owner) == (
+        IncidentState.ACKNOWLEDGED,
+        "Ada",
+    )
     page = http.get(done.headers["location"]).text
     assert "Acknowledged. Thank you" in page
     assert "looking &lt;b&gt;into&lt;/b&gt; it" in page
@@ -264,7 +269,7 @@ def test_acknowledge_then_resolve(desk: tuple[Engine, fraud_story.Ids, httpx.Cli
     assert "acknowledged already, by Ada" in text(again.text)
 
     assert http.post(f"{path}/resolve", data=form | {"note": "fixed"}).status_code == 303
-    assert state_of(engine, ids.drift).state is IncidentState.RESOLVED
+    assert state_of(engine, ids.sentinel).state is IncidentState.RESOLVED
     late = http.post(f"{path}/resolve", data=form)
     assert late.status_code == 409
     assert "resolved already; nothing was changed" in text(late.text)
@@ -272,13 +277,13 @@ def test_acknowledge_then_resolve(desk: tuple[Engine, fraud_story.Ids, httpx.Cli
 
 def test_a_decision_needs_a_name_and_keeps_the_note(desk: tuple[Engine, fraud_story.Ids, httpx.Client]) -> None:
     engine, ids, http = desk
-    path = f"/incidents/{ids.drift}"
+    path = f"/incidents/{ids.sentinel}"
     form = {"actor": "  ", "note": "a long story", "token": token(http.get(path).text)}
     found = http.post(f"{path}/resolve", data=form)
     assert found.status_code == 422
     assert "Write your name" in text(found.text)
     assert "a long story</textarea>" in found.text
-    assert state_of(engine, ids.drift).state is IncidentState.OPEN
+    assert state_of(engine, ids.sentinel).state is IncidentState.OPEN
 
 
 @pytest.mark.parametrize(
@@ -294,14 +299,14 @@ def test_a_decision_needs_a_name_and_keeps_the_note(desk: tuple[Engine, fraud_st
 def test_a_form_of_another_site_is_refused(
     http: httpx.Client, engine: Engine, ids: fraud_story.Ids, headers: dict[str, str], good_token: bool
 ) -> None:
-    path = f"/incidents/{ids.drift}"
+    path = f"/incidents/{ids.sentinel}"
     form = {"actor": "eve", "token": token(http.get(path).text) if good_token else "guess"}
     assert http.post(f"{path}/resolve", data=form, headers=headers).status_code == 403
-    assert state_of(engine, ids.drift).state is IncidentState.OPEN
+    assert state_of(engine, ids.sentinel).state is IncidentState.OPEN
 
 
 def test_a_decision_on_nothing_is_not_found(http: httpx.Client, ids: fraud_story.Ids) -> None:
-    form = {"actor": "ada", "token": token(http.get(f"/incidents/{ids.drift}").text)}
+    form = {"actor": "ada", "token": token(http.get(f"/incidents/{ids.sentinel}").text)}
     assert http.post("/incidents/incident-000000000000/resolve", data=form).status_code == 404
 
 
@@ -311,7 +316,8 @@ def test_a_decision_on_nothing_is_not_found(http: httpx.Client, ids: fraud_story
 def test_files_are_kept_for_a_year_and_packed(http: httpx.Client, ids: fraud_story.Ids) -> None:
     page = http.get(MODEL).text
     addresses = set(re.findall(r'"(/static/[^"]+)"', page))
-    assert {a.rsplit("/", 1)[1] for a in addresses} == {"mark.svg", "style.css", "theme.js", "plotly.js", "charts.js"}
+    names = {address.rsplit("/", 1)[1] for address in addresses}
+    assert names == {"mark.svg", "style.css", "theme.js", "page.js", "plotly.js", "charts.js"}
     for address in addresses:
         found = http.get(address)
         assert found.status_code == 200

@@ -21,8 +21,8 @@ from watchkeeper.store.state import State
 def test_models_come_in_the_order_of_need(http: httpx.Client) -> None:
     data = http.get("/api/v1/models").json()["data"]
     assert [row["name"] for row in data] == ["checkout-fraud", "search-ranking", "eta"]
-    assert data[0]["severity"] == "P2"
-    assert data[0]["checks"]["drift"]["breach"] == 2
+    assert data[0]["severity"] == "P1"
+    assert data[0]["checks"]["sentinel values"]["breach"] == 1
     assert data[0]["predictions_last_day"] == fraud_story.ROWS
     assert data[1]["until"] is None
 
@@ -35,15 +35,20 @@ def test_a_model_names_its_champions_and_its_verdicts(http: httpx.Client) -> Non
 
 
 def test_incidents_can_be_chosen(http: httpx.Client, ids: fraud_story.Ids) -> None:
-    assert [i["id"] for i in http.get("/api/v1/incidents?state=open").json()["data"]] == [ids.drift]
-    assert [i["id"] for i in http.get("/api/v1/incidents?limit=1").json()["data"]] == [ids.drift]
+    found = http.get("/api/v1/incidents?state=open").json()["data"]
+    assert ids.sentinel in [i["id"] for i in found]
+    assert {i["state"] for i in found} == {"open"}
+    opened = [i["opened_at"] for i in http.get("/api/v1/incidents").json()["data"]]
+    assert len(opened) >= 3
+    assert opened == sorted(opened, reverse=True)
+    assert len(http.get("/api/v1/incidents?limit=1").json()["data"]) == 1
     assert http.get("/api/v1/incidents?model=eta").json()["data"] == []
     assert http.get("/api/v1/incidents?state=odd").status_code == 422
 
 
 def test_an_incident_carries_its_story(http: httpx.Client, ids: fraud_story.Ids) -> None:
     data = http.get(f"/api/v1/incidents/{ids.drift}").json()["data"]
-    assert data["state"] == "open"
+    assert data["state"] == "resolved"
     assert data["transitions"][0]["reason"] == "first_breach"
     assert data["rollouts"] == [ids.rollout]
     assert len(data["actions"]) == 1

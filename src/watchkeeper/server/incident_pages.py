@@ -69,7 +69,7 @@ def incidents(request: Request, served: Served, state: str = "open") -> HTMLResp
             where: dict[str, Any] = {"state": "resolved"} if state == "resolved" else {}
             found = tx.select(Incident, order="-opened_at", limit=MOST, **where)
     links = choices(request, {"state": state})("state", FILTERS)
-    return page(request, "incidents.html", incidents=found, state=state, links=links, most=MOST, now=served.clock())
+    return page(request, "incidents.html", incidents=found, state=state, links=links, most=MOST)
 
 
 @router.get("/incidents/{incident}")
@@ -97,7 +97,7 @@ def show(
         request, "incident.html", status, incident=one, story=story, signals=[_signal(s, monitors) for s in signals],
         chart=_main_chart(shown, signals[0], monitors) if shown else None, distribution=view,
         evidence=one.evidence, samples=_samples(one.evidence), timeline=timeline(story), notice=notice, error=error,
-        actor=actor, note=note, now=served.clock(), known=config is not None,
+        actor=actor, note=note, known=config is not None,
     )  # fmt: skip
 
 
@@ -275,12 +275,14 @@ def timeline(story: reads.Story) -> list[Entry]:
     entries = [_of_transition(t, names.get(t.subject, "")) for t in story.transitions]
     entries += [e for d in story.deliveries for e in _of_delivery(d)]
     entries += [e for a in story.actions if a.id not in told for e in _of_action(a, names[a.id])]
-    return sorted(entries, key=lambda e: e.at)
+    order = ("incident", "notice", "action", "rollout")
+    return sorted(entries, key=lambda e: (e.at, order.index(e.kind) if e.kind in order else len(order)))
 
 
 def _of_transition(row: Transition, action: str = "") -> Entry:
     kind = row.subject.split("-")[0]
-    link = f"/rollouts/{row.subject}" if kind == "rollout" else ""
+    rollout = next((name for name in (row.subject, *row.because) if name.startswith("rollout-")), "")
+    link = f"/rollouts/{rollout}" if rollout else ""
     state = row.after.rstrip("0123456789% ")
     steps = {"incident": _incident_step, "rollout": _rollout_step}
     text = steps[kind](row) if kind in steps else f"{action or 'Action'} {row.after}"

@@ -87,8 +87,6 @@ class ColumnView:
     grid: Grid | None
     days: list[tuple[datetime, Profile]]
     points: list[Point]
-    first: datetime | None
-    last: datetime | None
 
 
 def standing(tx: Transaction, name: str, config: ModelConfig) -> Standing:
@@ -220,19 +218,16 @@ def column_view(tx: Transaction, model: str, column: str, window: Window, since:
     until = newest(tx, model)
     span = Window(min(since, window.start), max(until or window.end, window.end))
     stored = tx.profiles(model, span, column=column, label=ALL)
-    days = by_day(stored)
     covered = [profile for key, profile in stored if key.start is not None and key.start in window]
     return ColumnView(
         current=merge(covered),
         baseline=reference[0][1] if reference else None,
         version=version,
         grid=tx.grids(model).get(column),
-        days=days,
+        days=by_day(stored),
         points=tx.select(
             Point, (POINTS.window_end > since) & (POINTS.monitor != ""), model=model, column=column, order="window_end"
         ),
-        first=days[0][0] if days else None,
-        last=until,
     )
 
 
