@@ -78,5 +78,5 @@ def _sentence(column: dict[str, Any]) -> str:
     text = f"{column['column']}: {metric.title} {column['value']:.3g}, limit {column['limit']:g}, since {since} UTC"
     values = column["detail"].get("values")
     if values:
-        text += f"; most often {next(iter(values))}"
+        text += f"; most often {max(values, key=values.get)}"
     return text + "."

@@ -39,8 +39,8 @@ class History:
         self._merged: dict[tuple[str, str, Window, str], tuple[Profile | None, tuple[str, ...]]] = {}
 
     def champion(self, at: datetime) -> str | None:
-        """Who was champion at a moment: the last one crowned until then, or the first ever."""
-        crowned = [version for since, version in self._champions if since <= at]
+        """Who was champion just before a moment: the last one crowned until then, or the first ever."""
+        crowned = [version for since, version in self._champions if since < at]
         return crowned[-1] if crowned else self._champions[0][1] if self._champions else None
 
     def versions(self, window: Window) -> list[str]:

@@ -38,12 +38,16 @@ def gather(
 
     Args:
         verdicts: of one model and one window end.
-        incidents: the model's incidents that are not resolved, and those resolved last, one per cause at most.
+        incidents: the model's, oldest first; the last one of each cause counts.
         now: when this is decided.
         grain: a breach is taken to begin with the last grain of the first window that breached.
         began: when what a verdict shows began, by verdict id, where that is known better.
-        resolve_after: how long no limit may be breached before an incident is resolved; a cause that comes back
-            within this time reopens the incident.
+        resolve_after: how long no limit may be breached before an incident is resolved, which asks for healthy
+            verdicts on all its signals: missing data resolves nothing. A cause that is back within twice this time
+            of its last breach reopens the incident.
+
+    Late data may bring verdicts on earlier windows again. They correct what is known of an open incident, but do not
+    reopen one that was resolved after them.
 
     Returns the incidents that are new or changed, each with its transitions (none if only numbers changed).
     """
@@ -68,13 +72,17 @@ def _one_cause(
     began: Mapping[str, datetime],
 ) -> tuple[Incident, list[Transition]] | None:
     breaches = [v for v in verdicts if v.status is Status.BREACH]
-    end = max(v.window.end for v in verdicts)
-    if before is None or (before.state is IncidentState.RESOLVED and not _comes_back(before, end, resolve_after)):
+    if before is not None and before.state is IncidentState.RESOLVED:
+        breaches = [v for v in breaches if v.window.end > _settled(before)]
+        if breaches and not _comes_back(before, breaches, resolve_after):
+            before = None
+    if before is None:
         return _open(breaches, now, grain, began) if breaches else None
     if before.state is IncidentState.RESOLVED and not breaches:
         return None
     signals = _updated(before.signals, verdicts, grain, began)
-    if signals == before.signals and not _is_over(before, signals, end, resolve_after):
+    over = _is_over(before, signals, verdicts, resolve_after)
+    if signals == before.signals and not over:
         return None
     active = [s for s in signals.values() if not s["recovered"]]
     after = replace(
@@ -88,26 +96,38 @@ def _one_cause(
     if before.state is IncidentState.RESOLVED:
         after = replace(after, state=IncidentState.OPEN, resolved_at=None)
         return after, [step(before, after, now, Reason.BREACHED_AGAIN, because=because)]
-    if _is_over(after, signals, end, resolve_after):
+    if over:
         after = replace(after, state=IncidentState.RESOLVED, severity=before.severity, resolved_at=now)
         return after, [step(before, after, now, Reason.RECOVERED, because=tuple(v.id for v in verdicts))]
     if after.severity < before.severity:
         return after, [step(before, after, now, Reason.BREACH_WORSENS, because=because)]
     new = sorted(set(signals) - set(before.signals))
     if new:
-        note = ", ".join(signals[key]["column"] for key in new)
+        note = ", ".join(_name(before.cause, signals[key]) for key in new)
         return after, [step(before, after, now, Reason.BREACH_SPREADS, note=note, because=because)]
     return after, []
 
 
-def _comes_back(incident: Incident, end: datetime, resolve_after: timedelta) -> bool:
+def _settled(incident: Incident) -> datetime:
+    """The end of the last window that a resolved incident answers for."""
+    if CLOSED_BY in incident.evidence and incident.resolved_at is not None:
+        return max(incident.last_breach, incident.resolved_at)
+    return incident.last_breach
+
+
+def _comes_back(incident: Incident, breaches: list[Verdict], resolve_after: timedelta) -> bool:
     if CLOSED_BY in incident.evidence:  # it was judged against a baseline that is no longer in force
         return False
-    return incident.resolved_at is not None and end - incident.last_breach <= 2 * resolve_after
+    return min(v.window.end for v in breaches) - incident.last_breach <= 2 * resolve_after
 
 
-def _is_over(incident: Incident, signals: dict[str, dict[str, Any]], end: datetime, resolve_after: timedelta) -> bool:
-    return end - incident.last_breach >= resolve_after and all(s["recovered"] for s in signals.values())
+def _is_over(
+    incident: Incident, signals: dict[str, dict[str, Any]], verdicts: list[Verdict], resolve_after: timedelta
+) -> bool:
+    judged = [v for v in verdicts if _key(v) in signals]
+    healthy = bool(judged) and all(v.status is Status.HEALTHY for v in judged)
+    since = max((v.window.end for v in judged), default=incident.last_breach) - incident.last_breach
+    return healthy and since >= resolve_after and all(s["recovered"] for s in signals.values())
 
 
 def _open(
@@ -117,7 +137,7 @@ def _open(
     signals = _updated({}, breaches, grain, began)
     since = min(datetime.fromisoformat(s["since"]) for s in signals.values())
     incident = Incident(
-        id=row_id("incident", first.model, first.cause, since),
+        id=row_id("incident", first.model, first.cause, first.window.end),
         model=first.model,
         cause=first.cause,
         severity=min(v.severity for v in breaches),
@@ -142,16 +162,15 @@ def _updated(
 ) -> dict[str, dict[str, Any]]:
     signals = dict(before)
     for verdict in verdicts:
-        key = f"{verdict.monitor}|{verdict.column}"
-        end = verdict.window.end.isoformat()
-        if verdict.status is Status.BREACH:
-            old = signals.get(key)
+        key, end = _key(verdict), verdict.window.end.isoformat()
+        old = signals.get(key)
+        if verdict.status is Status.BREACH and (old is None or end >= old["last"]):
             signals[key] = {
                 "monitor": verdict.monitor,
                 "column": verdict.column,
                 "metric": verdict.metric,
                 "since": old["since"] if old else began.get(verdict.id, verdict.window.end - grain).isoformat(),
-                "last": max(end, old["last"]) if old else end,
+                "last": end,
                 "value": verdict.value,
                 "low": verdict.low,
                 "high": verdict.high,
@@ -159,18 +178,26 @@ def _updated(
                 "direction": verdict.direction,
                 "severity": str(verdict.severity),
                 "verdict": verdict.id,
-                "recovered": "",
+                "recovered": old["recovered"] if old and old["recovered"] > end else "",
             }
-        elif key in signals and verdict.status is Status.HEALTHY and end > signals[key]["last"]:
-            signals[key] = {**signals[key], "recovered": signals[key]["recovered"] or end}
+        elif old is not None and verdict.status is Status.HEALTHY and end > old["last"]:
+            signals[key] = {**old, "recovered": old["recovered"] or end}
     return signals
+
+
+def _key(verdict: Verdict) -> str:
+    return f"{verdict.monitor}|{verdict.column}"
+
+
+def _name(cause: str, signal: dict[str, Any]) -> str:
+    return str(signal["column"] if cause in BY_COLUMN else signal["monitor"])
 
 
 def _title(cause: str, signals: dict[str, dict[str, Any]]) -> str:
     active = [s for s in signals.values() if not s["recovered"]] or list(signals.values())
     names: list[str] = []
     for signal in sorted(active, key=strength, reverse=True):
-        name = signal["column"] if cause in BY_COLUMN else signal["monitor"]
+        name = _name(cause, signal)
         if name not in names:
             names.append(name)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -224,7 +251,7 @@ def step(
     """The timeline entry from one form of an incident to the next."""
     start = str(before.state) if before else NEW
     return Transition(
-        id=row_id("transition", after.id, now, start, after.state, reason, actor, note),
+        id=row_id("transition", after.id, after.revision, now, start, after.state, reason, actor, note),
         model=after.model,
         subject=after.id,
         at=now,

@@ -67,10 +67,10 @@ class Reason(StrEnum):
     OUTSIDE_LIMIT = "outside_limit", "the whole interval lies outside the limit"
     INSIDE_LIMIT = "inside_limit", "the value lies within the limit"
     NOT_CONFIDENT = "not_confident", "the value lies outside the limit, but its interval does not"
-    TOO_FEW_ROWS = "too_few_rows", "the window holds fewer rows than the monitor asks for"
+    TOO_FEW_ROWS = "too_few_rows", "the window holds too few rows to judge by"
     NOTHING_ARRIVED = "nothing_arrived", "the window holds no rows"
     LABELS_IMMATURE = "labels_immature", "too few of the window's predictions have their label yet"
-    NOT_COMPARABLE = "not_comparable", "there is no baseline to compare with"
+    NOT_COMPARABLE = "not_comparable", "there is no value, or no baseline to compare it with"
     # incidents
     FIRST_BREACH = "first_breach", "a limit was breached and no incident of this cause was open"
     BREACH_SPREADS = "breach_spreads", "another column or metric of the same cause breached"
@@ -160,9 +160,9 @@ class IncidentState(StrEnum):
 class Incident:
     """One cause of trouble with one model, from its first breach to its end: hop 5.
 
-    `signals` holds, per monitor and column, since when it breaches and its last and worst values; `evidence`
-    what was gathered to explain it. `revision` grows by one with every change and is what compare-and-set
-    compares.
+    `signals` holds, per monitor and column, since when it breaches, what the last breach found, and when it was
+    first healthy again; `evidence` what was gathered to explain it. `revision` grows by one with every change and
+    is what compare-and-set compares.
     """
 
     id: str

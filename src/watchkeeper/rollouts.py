@@ -1,7 +1,7 @@
 """Rollouts: a candidate earns its traffic, stage by stage, or goes back. The decisions of hop 8.
 
-Both arms serve at the same time, and are compared day by day (grain by grain) so that neither a change of their
-shares nor a hard day tells against one of them.
+Both arms serve at the same time. Log losses are compared day by day (grain by grain), guardrails within a stage, so
+that neither a change of their shares nor a hard day tells against one of them.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ from watchkeeper.stats.estimates import Estimate, difference, proportion, quanti
 from watchkeeper.stats.grid import Grid
 from watchkeeper.stats.sequential import Arm, stratified_difference
 
-LOOKS = 100
-"""Looks over which the guardrails that have no confidence sequence share their error."""
-
 
 @dataclass(frozen=True, slots=True)
 class ArmData:
-    """What one arm has shown since the rollout began: profiles of all its rows, and its log losses per grain."""
+    """What one arm has shown.
 
+    `score`, `latency` and `status` are profiles of the present stage alone: over a change of shares, merged rows would
+    weigh the days differently in the two arms. `n` counts the rows, and `losses` holds the log losses per grain, since
+    the rollout began.
+    """
+
+    n: int
     score: Profile | None
     latency: Profile | None
     status: Profile | None
     losses: dict[datetime, Arm]
-
-    @property
-    def n(self) -> int:
-        return self.status.n if self.status else 0
 
     @property
     def labelled(self) -> int:
@@ -55,14 +54,17 @@ def look(
     A guardrail stops the candidate once its error rate, latency or scores differ from the champion's, at the same
     time, by more than the configured margin with confidence; no labels are needed for these. Log loss stops it
     once it is worse with confidence. To take over, it must be proven no worse than the champion by more than the
-    margin.
+    margin. A candidate that is no worse is rolled back by mistake with a chance of at most `alpha`, however many
+    looks there are: half of it goes to the log loss, a sixth to each guardrail, whose look number k may err by the
+    share 1 / (k (k + 1)) of that.
 
     Args:
         until: the end of the data that the arms cover.
     """
     strata = [(candidate.losses[at], champion.losses[at]) for at in candidate.losses if at in champion.losses]
     value, low, high = stratified_difference(strata, config.alpha)
-    guards = _guardrails(config, champion, candidate, grids)
+    k = len(rollout.looks) + 1
+    guards = _guardrails(config, champion, candidate, grids, config.alpha / 6 / (k * (k + 1)))
     finding: dict[str, Any] = {
         "at": now.isoformat(),
         "until": until.isoformat(),
@@ -87,10 +89,10 @@ def look(
     last = rollout.stage + 2 >= len(config.stages)
     if breached:
         after, reason = _end(rollout, RolloutState.ROLLED_BACK, now), Reason.ARM_WORSE
-    elif now - rollout.started_at >= config.max_duration:
-        after, reason = _end(rollout, RolloutState.ROLLED_BACK, now), Reason.OUT_OF_TIME
     elif held and last and high is not None and high < config.margin:
         after, reason = _end(rollout, RolloutState.PROMOTED, now), Reason.ARM_PROVEN
+    elif now - rollout.started_at >= config.max_duration:
+        after, reason = _end(rollout, RolloutState.ROLLED_BACK, now), Reason.OUT_OF_TIME
     elif held and not last:
         stage = rollout.stage + 1
         after, reason = replace(rollout, stage=stage, share=config.stages[stage], stage_at=now), Reason.STAGE_HELD
@@ -158,21 +160,20 @@ def _end(rollout: Rollout, state: RolloutState, now: datetime) -> Rollout:
 
 
 def _guardrails(
-    config: RolloutConfig, champion: ArmData, candidate: ArmData, grids: dict[str, Grid]
+    config: RolloutConfig, champion: ArmData, candidate: ArmData, grids: dict[str, Grid], alpha: float
 ) -> dict[str, tuple[Estimate, float]]:
     """Each guardrail's estimate, candidate against champion, with its limit; those that can be taken."""
-    alpha = config.alpha / (3 * LOOKS)
     guards: dict[str, tuple[Estimate, float]] = {}
     if candidate.status and champion.status:
         sides = [proportion(s.n - s.by_value.get("ok", 0), s.n, alpha) for s in (candidate.status, champion.status)]
         guards["error rate"] = (difference(sides[0], sides[1]), config.error_margin)
-    if candidate.latency and champion.latency and min(candidate.n, champion.n) >= config.min_rows:
+    if candidate.latency and champion.latency and min(candidate.latency.n, champion.latency.n) >= config.min_rows:
         medians = []
         for profile in (candidate.latency, champion.latency):
             bins, counts = profile.regular
             medians.append(quantile(0.5, *grids["latency_ms"].spread(bins), counts.astype(float), alpha))
         guards["latency"] = (ratio(medians[0], medians[1]), config.latency_ratio)
-    if candidate.score and champion.score and min(candidate.n, champion.n) >= config.min_rows:
+    if candidate.score and champion.score and min(candidate.score.n, champion.score.n) >= config.min_rows:
         _, one, two = aligned(*candidate.score.regular, *champion.score.regular)
         guards["scores"] = (ks_estimate(one, two, alpha), config.score_shift)
     return guards

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
@@ -16,19 +17,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from watchkeeper.errors import ConfigError
 from watchkeeper.events import RESERVED
 from watchkeeper.records import Severity
 from watchkeeper.windows import DAY, GRAINS, parse_duration, show_duration
 
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(lambda v: parse_duration(v) if isinstance(v, str) else v),
-    PlainSerializer(show_duration, when_used="json"),
-]
+
+def _duration(value: Any) -> timedelta:
+    """A duration as written, or a timedelta that can be written as one; a bare number would leave its unit open."""
+    if isinstance(value, timedelta) and value > timedelta(0) and not value.microseconds:
+        return value
+    return parse_duration(str(value))
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(show_duration, when_used="json")]
 
 Baseline = Annotated[
     timedelta | None,
-    BeforeValidator(lambda v: None if v == "reference" else parse_duration(v) if isinstance(v, str) else v),
+    BeforeValidator(lambda v: None if v is None or v == "reference" else _duration(v)),
     PlainSerializer(lambda v: "reference" if v is None else show_duration(v), when_used="json"),
 ]
 """What current data is compared with: the champion's reference data (None), or the stretch of time of this length
@@ -42,8 +48,16 @@ class Kind(StrEnum):
     CATEGORICAL = "categorical"
 
 
+def _differ_beyond_case(names: Iterable[str], what: str) -> None:
+    """Tables and their columns, and on some systems folders, cannot tell names apart by case."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise ValueError(f'two {what} are called "{other}" and "{name}", which differ only in case; rename one')
+
+
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ColumnConfig(Strict):
@@ -56,7 +70,7 @@ class ColumnConfig(Strict):
 class MonitorConfig(Strict):
     """One stated limit. It is looked at once a grain, for each of its columns.
 
-    `columns` is "features", or names of features, or `score`, `prediction`, `latency_ms`, `status`; a metric
+    `columns` is "features", or names of features, or `score`, `latency_ms`, `status`; a metric
     of the whole model (volume, accuracy) takes none. `relative` says that the limit is on the difference from
     or the ratio to the baseline instead of the value itself. `baseline` is "reference" (what the champion was
     trained on) or a duration: the stretch of that length just before the window.
@@ -77,6 +91,10 @@ class MonitorConfig(Strict):
     def _one_limit(self) -> MonitorConfig:
         if (self.above is None) == (self.below is None):
             raise ValueError(f'monitor "{self.name}" needs one limit: either above or below')
+        if isinstance(self.columns, tuple) and (not self.columns or len({*self.columns}) < len(self.columns)):
+            raise ConfigError(
+                f'monitor "{self.name}" must name each of its columns once, and one at least', ("columns",)
+            )
         return self
 
     @property
@@ -135,10 +153,17 @@ class RolloutConfig(Strict):
 
     @model_validator(mode="after")
     def _stages_grow(self) -> RolloutConfig:
-        if not self.stages or self.stages[-1] != 1.0 or any(not 0 < s <= 1 for s in self.stages):
-            raise ValueError("stages must be shares between 0 and 1 and end with 1.0, such as [0.05, 0.25, 1.0]")
+        if len(self.stages) < 2 or self.stages[-1] != 1.0 or any(not 0 < s <= 1 for s in self.stages):
+            raise ValueError(
+                "stages must be shares between 0 and 1, of which both models get some, and end with 1.0,"
+                " such as [0.05, 0.25, 1.0]"
+            )
         if list(self.stages) != sorted(set(self.stages)):
             raise ValueError("stages must grow from one to the next")
+        if self.hold * (len(self.stages) - 1) >= self.max_duration:
+            raise ValueError(
+                "max_duration must be longer than all the stages are held, or no candidate could take over"
+            )
         return self
 
 
@@ -169,8 +194,9 @@ class ModelConfig(Strict):
     @model_validator(mode="after")
     def _names_and_times_fit(self) -> ModelConfig:
         for name in self.columns:
-            if name in RESERVED:
+            if not name or name.lower() in RESERVED:
                 raise ValueError(f'a feature cannot be called "{name}": that name has a meaning of its own; rename it')
+        _differ_beyond_case(self.columns, "features")
         for severity in Severity:
             if self.alarm_budget.get(severity, 0) <= 0:
                 raise ValueError(f"alarm_budget needs a number above 0 for {severity}")
@@ -224,6 +250,7 @@ class Config(Strict):
                 raise ValueError(
                     f'"{name}" cannot name a model: use a letter, then up to 62 letters, digits, "-" or "_"'
                 )
+        _differ_beyond_case(self.models, "models")
         return self
 
     @cached_property

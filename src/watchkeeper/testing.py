@@ -87,8 +87,9 @@ def bin_numbers(values: Floats, grid: Grid) -> Ints:
     finite = np.isfinite(values)
     at = np.flatnonzero(finite & (values >= knots[0]) & (values < knots[-1]))
     k = np.searchsorted(knots, values[at], side="right") - 1
-    steps = np.floor((values[at] - knots[k]) * (grid.steps / (knots[k + 1] - knots[k]))) if len(at) else 0
-    out[at] = k * grid.steps + np.minimum(steps, grid.steps - 1)
+    out[at] = k
+    if grid.steps > 1 and len(at):
+        out[at] = np.floor((values[at] - knots[k]) * (grid.steps / (knots[k + 1] - knots[k])) + k * grid.steps)
     out[values == knots[-1]] = grid.top
     for sign, end in ((1, knots[-1]), (-1, knots[0])):
         at = np.flatnonzero(finite & (sign * values > sign * end))

@@ -128,7 +128,8 @@ def prove(tx: Transaction, config: Config, model: str, now: datetime) -> None:
         grids = tx.grids(model)
         kept = tx.profiles(model, seen, column=["score", "latency_ms", "status"])
         mature = horizon - settings.label_delay
-        arms = [_arm(kept, version, mature, grids["score"]) for version in (rollout.champion, rollout.candidate)]
+        stage = floor(rollout.stage_at, grain)
+        arms = [_arm(kept, version, stage, mature, grids["score"]) for version in (rollout.champion, rollout.candidate)]
         after, entry = rollouts.look(rollout, settings.rollout, arms[0], arms[1], grids, now, horizon)
         tx.change(after)
         if entry is not None:
@@ -148,9 +149,13 @@ def _close_incidents(tx: Transaction, config: Config, rollout: Rollout, now: dat
             timeline.write(tx, [entry], config, now)
 
 
-def _arm(kept: list[tuple[Key, Profile]], version: str, mature: datetime, grid: Grid) -> ArmData:
+def _arm(kept: list[tuple[Key, Profile]], version: str, stage: datetime, mature: datetime, grid: Grid) -> ArmData:
     own = [(key, profile) for key, profile in kept if key.version == version]
-    whole = {c: merge(p for k, p in own if k.column == c and k.label == ALL) for c in ("score", "latency_ms", "status")}
+    whole = {
+        column: merge(p for k, p in own if k.column == column and k.label == ALL and k.start and k.start >= stage)
+        for column in ("score", "latency_ms", "status")
+    }
+    rows = sum(profile.n for key, profile in own if key.column == "status")
     grains: dict[datetime, dict[str, Profile]] = {}
     for key, profile in own:
         if key.label in LABELS and key.start is not None and key.start < mature:
@@ -158,7 +163,7 @@ def _arm(kept: list[tuple[Key, Profile]], version: str, mature: datetime, grid: 
     losses: dict[datetime, Arm] = {
         start: log_loss_arm(Subject(None, None, grid, 0.5, 1, 0, sides, {}).scores) for start, sides in grains.items()
     }
-    return ArmData(whole["score"], whole["latency_ms"], whole["status"], losses)
+    return ArmData(rows, whole["score"], whole["latency_ms"], whole["status"], losses)
 
 
 def steer(tx: Transaction, model: str, registry: Registry) -> None:

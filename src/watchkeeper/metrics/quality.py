@@ -77,4 +77,6 @@ def new_category(subject: Subject, alpha: float) -> Estimate:
 @metric("rows a grain", cause="volume", kinds=BOTH, column="status", any_size=True, unit="rows a grain")
 def volume(subject: Subject, alpha: float) -> Estimate:
     """Predictions a grain, with the interval of a Poisson count."""
-    return rate(subject.n, max(subject.grains, 1), alpha)
+    if not subject.grains:
+        return Estimate.absent(subject.n)
+    return rate(subject.n, subject.grains, alpha)

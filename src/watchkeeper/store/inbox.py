@@ -7,6 +7,7 @@ one row per request id. Standard library only: the logging client runs in other 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -36,16 +37,16 @@ class Inbox:
         return _write(self.folder, name, lines)
 
     def batches(self) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-        """Each waiting batch with its file. A line that is not JSON is moved to the rejects."""
+        """Each waiting batch with its file. A line that is not JSON is kept among the rejects instead."""
         if not self.folder.is_dir():
             return
         for path in sorted(self.folder.glob("*.ndjson")):
             events = []
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in filter(None, path.read_bytes().split(b"\n")):
                 try:
                     events.append(json.loads(line))
-                except json.JSONDecodeError as problem:
-                    self.reject(path.stem, [{"line": line}], f"not JSON: {problem}")
+                except (ValueError, RecursionError) as problem:
+                    self.reject(path.stem, [{"line": line.decode(errors="replace")}], f"not JSON: {problem}")
             yield path, events
 
     def done(self, path: Path) -> None:
@@ -53,10 +54,10 @@ class Inbox:
         path.unlink(missing_ok=True)
 
     def reject(self, batch: str, events: Iterable[dict[str, Any]], reason: str) -> None:
-        """Keep events that cannot be taken in, beside why. The same batch rejected again overwrites itself."""
+        """Keep events that cannot be taken in, beside why; rejecting the same ones of a batch again changes nothing."""
         lines = [json.dumps({"reason": reason, "event": event}, separators=(",", ":")) for event in events]
         if lines:
-            digest = sum(map(len, lines))
+            digest = hashlib.blake2b("\n".join(lines).encode(), digest_size=6).hexdigest()
             _write(self.rejects, f"{batch}-{digest}.ndjson", lines)
 
     def rejected(self) -> int:

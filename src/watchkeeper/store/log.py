@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 import duckdb
 import ibis
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from watchkeeper.errors import DataError, StateError
+from watchkeeper.events import plain
 from watchkeeper.schema import Kind, ModelConfig
-from watchkeeper.store.sources import Part, Plan, collect, summary
+from watchkeeper.store.sources import Part, Plan, collect, show, summary
 from watchkeeper.windows import GRAINS, Window
 
 _ARROW = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "INTEGER": pa.int32(), "TIMESTAMP": pa.timestamp("us")}
@@ -31,7 +34,9 @@ _EVENT = {
     "context": "VARCHAR",
 }
 _OUTCOME = {"request_id": "VARCHAR", "label": "INTEGER", "known_at": "TIMESTAMP"}
-
+_KINDS = {"DOUBLE": Kind.NUMERIC, "VARCHAR": Kind.CATEGORICAL}
+_NAN = pa.array(["NaN", "nan"])
+_LABELS = pa.array([0, 1], pa.int32())
 
 _BATCH = "batch"
 """The temporary table that the summarising expression reads."""
@@ -39,7 +44,7 @@ _BATCH = "batch"
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of appended rows. `set_aside` counts values, the others rows."""
+    """What became of appended rows. `set_aside` counts values, each once however often it is sent, the others rows."""
 
     stored: int
     duplicates: int
@@ -69,44 +74,66 @@ class Log:
     def close(self) -> None:
         self._connection.close()
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
     def open_model(self, model: str, config: ModelConfig) -> None:
-        """Create the model's tables, or add the columns that its configuration has gained."""
+        """Create the model's tables, or add the columns that its configuration has gained.
+
+        Raises StateError where a column is of another kind, or spelled otherwise, than what is logged already.
+        """
         features = {
             name: "DOUBLE" if column.kind is Kind.NUMERIC else "VARCHAR" for name, column in config.columns.items()
         }
         events = ", ".join(f"{_quoted(name)} {kind}" for name, kind in {**_EVENT, **features}.items())
         run = self._connection.execute
-        run("BEGIN")
-        run(f"CREATE TABLE IF NOT EXISTS {_predictions(model)} ({events}, arrival BIGINT, PRIMARY KEY (request_id))")
-        run(
-            f"CREATE TABLE IF NOT EXISTS {_outcomes(model)} (request_id VARCHAR, label INTEGER, known_at TIMESTAMP,"
-            " arrival BIGINT, PRIMARY KEY (request_id, known_at))"
-        )
-        run(
-            f"CREATE TABLE IF NOT EXISTS {_aside(model)} (request_id VARCHAR, name VARCHAR, value VARCHAR,"
-            " arrival BIGINT, PRIMARY KEY (request_id, name))"
-        )
-        there = {row[0] for row in run(f"DESCRIBE {_predictions(model)}").fetchall()}
-        for name, kind in features.items():
-            if name not in there:
-                run(f"ALTER TABLE {_predictions(model)} ADD COLUMN {_quoted(name)} {kind}")
-        run("COMMIT")
+        with self._transaction():
+            run(
+                f"CREATE TABLE IF NOT EXISTS {_predictions(model)} ({events}, arrival BIGINT, PRIMARY KEY (request_id))"
+            )
+            run(
+                f"CREATE TABLE IF NOT EXISTS {_outcomes(model)} (request_id VARCHAR, label INTEGER, known_at TIMESTAMP,"
+                " arrival BIGINT, PRIMARY KEY (request_id, known_at))"
+            )
+            run(
+                f"CREATE TABLE IF NOT EXISTS {_aside(model)} (request_id VARCHAR, name VARCHAR, value VARCHAR,"
+                " arrival BIGINT, PRIMARY KEY (request_id, name))"
+            )
+            there = {row[0].lower(): row[:2] for row in run(f"DESCRIBE {_predictions(model)}").fetchall()}
+            for name, kind in features.items():
+                found = there.get(name.lower())
+                if found is None:
+                    run(f"ALTER TABLE {_predictions(model)} ADD COLUMN {_quoted(name)} {kind}")
+                elif found != (name, kind):
+                    raise StateError(
+                        f'the log of model "{model}" holds "{found[0]}" as {_KINDS[found[1]]} values, and the'
+                        f' configuration wants "{name}" as {_KINDS[kind]} ones; give the column another name'
+                    )
         self._features[model] = features
 
     def append(self, model: str, rows: pa.Table) -> Appended:
         """Store predictions.
 
         Args:
-            rows: columns named as in `schema.EVENT_COLUMNS` and the model's features; `request_id` and
-                `event_time` (UTC) must be there and complete, the rest may be missing. Values that do not fit
-                their column's type, and columns that the model does not have, are set aside and counted.
+            rows: columns named as the fields of a prediction (see `events`) and as the model's features; `request_id`
+                and `event_time` (UTC) must be there and complete, the rest may be missing. Values that do not fit
+                their column's type, and columns that the model does not have, are set aside and counted. NaN is no
+                category: it is taken as missing.
         """
-        known = {**_EVENT, **self._features[model]}
-        for name in ("request_id", "event_time"):
-            if name not in rows.column_names or rows.column(name).null_count:
-                raise DataError(f'every prediction needs a {name}; found none in some rows for model "{model}"')
+        features = self._features[model]
+        known = {**_EVENT, **features}
         aside: list[tuple[int, str, str]] = []
         columns = {name: _fit(rows, name, kind, aside) for name, kind in known.items()}
+        _need(columns, ("request_id", "event_time"), f'prediction of model "{model}"')
+        for name in (name for name, kind in features.items() if kind == "VARCHAR"):
+            columns[name] = pc.if_else(pc.is_in(columns[name], _NAN), pa.scalar(None, pa.string()), columns[name])
         for name in rows.column_names:
             if name not in known:
                 found = rows.column(name).to_pylist()
@@ -114,39 +141,42 @@ class Log:
         return self._insert(model, _predictions(model), pa.table(columns), aside)
 
     def append_outcomes(self, model: str, rows: pa.Table) -> Appended:
-        """Store outcomes: `request_id`, `label` (0 or 1), `known_at` (UTC, when the outcome became known)."""
-        for name in _OUTCOME:
-            if name not in rows.column_names:
-                raise DataError(f'an outcome needs request_id, label and known_at; "{name}" is missing')
+        """Store outcomes: `request_id`, `label` (0 or 1), `known_at` (UTC, when the outcome became known).
+
+        A label that is neither 0 nor 1 is set aside and counted.
+        """
         aside: list[tuple[int, str, str]] = []
         columns = {name: _fit(rows, name, kind, aside) for name, kind in _OUTCOME.items()}
+        _need(columns, ("request_id", "known_at"), f'outcome for model "{model}"')
+        labels = columns["label"]
+        wrong = pc.and_(pc.is_valid(labels), pc.invert(pc.is_in(labels, _LABELS)))
+        aside.extend((i, "label", str(labels[i])) for i in pc.indices_nonzero(wrong).to_pylist())
+        columns["label"] = pc.if_else(wrong, pa.scalar(None, labels.type), labels)
         return self._insert(model, _outcomes(model), pa.table(columns), aside)
 
     def _insert(self, model: str, table: str, rows: pa.Table, aside: list[tuple[int, str, str]]) -> Appended:
         run = self._connection.execute
         self._connection.register("incoming", rows)
-        run("BEGIN")
         try:
-            arrival = self.arrival(model) + 1
-            names = ", ".join(_quoted(name) for name in rows.column_names)
-            done = run(
-                f"INSERT INTO {table} ({names}, arrival) SELECT {names}, {arrival} FROM incoming ON CONFLICT DO NOTHING"
-            )
-            stored = done.fetchall()[0][0]
-            if aside:
-                ids = rows.column("request_id").to_pylist()
-                run(
-                    f"INSERT INTO {_aside(model)} SELECT unnest(?), unnest(?), unnest(?), {arrival}"
-                    " ON CONFLICT DO NOTHING",
-                    [[ids[i] for i, *_ in aside], [a[1] for a in aside], [a[2] for a in aside]],
+            with self._transaction():
+                arrival = self.arrival(model) + 1
+                names = ", ".join(_quoted(name) for name in rows.column_names)
+                done = run(
+                    f"INSERT INTO {table} ({names}, arrival) SELECT {names}, {arrival} FROM incoming"
+                    " ON CONFLICT DO NOTHING"
                 )
-            run("COMMIT")
-        except duckdb.Error:
-            run("ROLLBACK")
-            raise
+                stored, kept = done.fetchall()[0][0], 0
+                if aside:
+                    ids = rows.column("request_id").to_pylist()
+                    done = run(
+                        f"INSERT INTO {_aside(model)} SELECT unnest(?), unnest(?), unnest(?), {arrival}"
+                        " ON CONFLICT DO NOTHING",
+                        [[ids[i] for i, *_ in aside], [a[1] for a in aside], [a[2] for a in aside]],
+                    )
+                    kept = done.fetchall()[0][0]
         finally:
             self._connection.unregister("incoming")
-        return Appended(stored, rows.num_rows - stored, len(aside))
+        return Appended(stored, rows.num_rows - stored, kept)
 
     def arrival(self, model: str) -> int:
         """The number of the latest batch, 0 before the first."""
@@ -168,6 +198,12 @@ class Log:
             )
         )
         return [row[0].replace(tzinfo=UTC) for row in by_rows], [row[0].replace(tzinfo=UTC) for row in by_labels]
+
+    def extent(self, model: str) -> tuple[datetime | None, int]:
+        """The time of the earliest prediction, and how many there are."""
+        query = f"SELECT min(event_time), count(*) FROM {_predictions(model)}"
+        first, rows = self._connection.execute(query).fetchall()[0]
+        return (first.replace(tzinfo=UTC) if first else None), int(rows)
 
     def first_rows(self, model: str, limit: int = 200_000) -> pa.Table:
         """The features of the earliest predictions."""
@@ -219,14 +255,17 @@ class Log:
             order: "extreme" (furthest from the column's median, or the rarest value), "missing" (no value),
                 "slowest", "failed", "loss" (labelled, furthest from their label).
             column: the feature to show, for the first two.
+
+        The values are such as JSON can carry.
         """
         shown = [_quoted(column)] if column in self._features[model] else []
         value = shown[0] if shown else "score"
+        words = self._features[model].get(column or "") == "VARCHAR"
         rank = {
             "extreme": f"count(*) OVER (PARTITION BY {value})"
-            if self._features[model].get(column or "") == "VARCHAR"
+            if words
             else f"abs({value} - (SELECT median({value}) FROM chosen)) DESC",
-            "missing": f"({value} IS NULL) DESC",
+            "missing": f"({value} IS NULL{'' if words else f' OR isnan({value})'}) DESC",
             "slowest": "latency_ms DESC",
             "failed": "(status <> 'ok') DESC",
             "loss": "abs(score - known.label) DESC",
@@ -243,7 +282,7 @@ class Log:
         names = [c[0] for c in found.description or ()]
         return [
             {
-                name: value.isoformat() + "Z" if isinstance(value, datetime) else value
+                name: value.isoformat() + "Z" if isinstance(value, datetime) else plain(value)
                 for name, value in zip(names, row, strict=True)
             }
             for row in found.fetchall()
@@ -252,8 +291,9 @@ class Log:
     def totals(self, model: str) -> dict[str, int]:
         """Rows of predictions, labelled predictions, orphan outcomes and values set aside."""
         p, o = _predictions(model), _outcomes(model)
+        known = f"(SELECT request_id FROM {o} WHERE label IS NOT NULL)"
         row = self._connection.execute(
-            f"SELECT (SELECT count(*) FROM {p}), (SELECT count(*) FROM {p} SEMI JOIN {o} USING (request_id)),"
+            f"SELECT (SELECT count(*) FROM {p}), (SELECT count(*) FROM {p} SEMI JOIN {known} USING (request_id)),"
             f" (SELECT count(DISTINCT request_id) FROM {o} ANTI JOIN {p} USING (request_id)),"
             f" (SELECT count(*) FROM {_aside(model)})"
         ).fetchall()[0]
@@ -271,8 +311,14 @@ def table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
 def _column(values: Sequence[Any]) -> pa.Array:
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([None if value is None else show(value) for value in values], pa.string())
+
+
+def _need(columns: Mapping[str, pa.Array | pa.ChunkedArray], names: Iterable[str], what: str) -> None:
+    for name in names:
+        if columns[name].null_count:
+            raise DataError(f"every {what} needs a {name} that can be read; {columns[name].null_count} rows have none")
 
 
 def _fit(rows: pa.Table, name: str, kind: str, aside: list[tuple[int, str, str]]) -> pa.Array | pa.ChunkedArray:
@@ -281,22 +327,23 @@ def _fit(rows: pa.Table, name: str, kind: str, aside: list[tuple[int, str, str]]
     if name not in rows.column_names:
         return pa.nulls(rows.num_rows, wanted)
     column = rows.column(name)
-    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
-        column = column.cast(pa.timestamp("us", tz="UTC")).cast(pa.timestamp("us"))
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp("us", tz="UTC" if column.type.tz else None), safe=False)
+        column = column.cast(pa.timestamp("us"))
     if column.type == wanted:
         return column
     if pa.types.is_boolean(column.type) and kind == "DOUBLE":
         column = column.cast(pa.int8())
     try:
         return column.cast(wanted)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except pa.ArrowException:
         return pa.array([_value(v, i, name, kind, aside) for i, v in enumerate(column.to_pylist())], wanted)
 
 
 def _value(value: Any, row: int, name: str, kind: str, aside: list[tuple[int, str, str]]) -> Any:
     try:
         if value is None or kind == "VARCHAR":
-            return None if value is None else str(value)
+            return None if value is None else show(value)
         if kind == "TIMESTAMP":
             moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
             return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment

@@ -185,8 +185,8 @@ def fit_grids(table: ir.Table, columns: Mapping[str, tuple[float | str, ...]]) -
         },
     )
     rows = int(clean.count().to_pyarrow().as_py())
-    if rows > SAMPLE:
-        clean = clean.sample(SAMPLE / rows, seed=1) if rows > 10 * SAMPLE else clean
+    if rows > 10 * SAMPLE:
+        clean = clean.sample(SAMPLE / rows, seed=1)
     sample = clean.to_pyarrow()
     return {
         name: Grid.fit(
@@ -197,22 +197,44 @@ def fit_grids(table: ir.Table, columns: Mapping[str, tuple[float | str, ...]]) -
 
 
 def _thin(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return values[:: max(len(values) // SAMPLE, 1)]
+    return values[:: -(-len(values) // SAMPLE) or 1]
 
 
 def _present(column: ir.Column, missing: tuple[float | str, ...]) -> ir.FloatingColumn:
     """The column as finite doubles, null elsewhere."""
-    value = _declared(column.cast("float64"), tuple(m for m in missing if isinstance(m, (int, float))))
+    value = _declared(column.cast("float64"), missing)
     return ibis.ifelse(value.isnan() | value.isinf(), ibis.null("float64"), value)
 
 
-def _declared(value: ir.Column, missing: tuple[Any, ...]) -> ir.Column:
-    return ibis.ifelse(value.isin(missing), ibis.null(value.type()), value) if missing else value
+def _declared(value: ir.Column, missing: tuple[float | str, ...]) -> ir.Column:
+    """The column without the values that stand for "unknown"."""
+    unknown = [show(m) for m in missing] if value.type().is_string() else [m for m in missing if not isinstance(m, str)]
+    return ibis.ifelse(value.isin(unknown), ibis.null(value.type()), value) if unknown else value
+
+
+def show(value: object) -> str:
+    """A single value as a category: 3.0 and 3 name the same one, and so do `true` and True."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return str(value)
+
+
+def _category(column: ir.Column) -> ir.StringColumn:
+    """A column's values as categories, in the same words as `show`; null where there is none."""
+    if not column.type().is_floating():
+        return column.cast("string")
+    number = column.cast("float64")
+    whole = (number == number.floor()) & (number.abs() < float(2**53))
+    words = ibis.ifelse(whole, number.try_cast("int64").cast("string"), number.cast("string"))
+    return ibis.ifelse(number.isnan(), ibis.null("string"), words)
 
 
 def bin_number(value: ir.FloatingColumn, grid: Grid) -> ir.IntegerColumn:
     """The bin of each value: `Grid`'s map as comparisons and plain arithmetic, any SQL engine can do it."""
-    knots, steps = grid.knots, grid.steps
+    ends, steps = grid.knots, grid.steps
+    knots = [_exact(knot) for knot in ends]
 
     def inside(first: int, last: int) -> ir.FloatingColumn:
         if last - first > 1:
@@ -220,10 +242,10 @@ def bin_number(value: ir.FloatingColumn, grid: Grid) -> ir.IntegerColumn:
             return ibis.ifelse(value < knots[half], inside(first, half), inside(half, last))
         if steps == 1:
             return ibis.literal(float(first))
-        return (value - knots[first]) * (steps / (knots[last] - knots[first])) + float(first * steps)
+        return (value - knots[first]) * _exact(steps / (ends[last] - ends[first])) + float(first * steps)
 
     def beyond(distance: ir.FloatingColumn) -> ir.IntegerColumn:
-        ratio = (distance / grid.scale).clip(upper=MAX_RATIO)
+        ratio = (distance / _exact(grid.scale)).clip(upper=MAX_RATIO)
         return _whole((ratio + 1.0).ln() * float(TAIL_STEPS))
 
     sentinels = [(value == s, ibis.literal(SENTINEL + i, "int64")) for i, s in enumerate(grid.sentinels)]
@@ -240,6 +262,11 @@ def bin_number(value: ir.FloatingColumn, grid: Grid) -> ir.IntegerColumn:
     )
 
 
+def _exact(number: float) -> ir.FloatingScalar:
+    """A constant that reaches the engine to the last bit: DuckDB reads a plain one as a decimal, and rounds it."""
+    return ibis.literal(repr(number)).cast("float64")
+
+
 def _whole(value: ir.FloatingColumn) -> ir.IntegerColumn:
     return value.floor().cast("int64")
 
@@ -253,7 +280,7 @@ def summary(table: ir.Table, plans: Iterable[Plan]) -> ir.Table:
 
     Returns rows of `column, version, grain_start, label, bin, value, n, low, high`.
     """
-    version = table["version"] if "version" in table.columns else ibis.literal(ALL)
+    version = table["version"].fill_null(ALL) if "version" in table.columns else ibis.literal(ALL)
     start = table["grain_start"] if "grain_start" in table.columns else ibis.null("timestamp")
     parts = []
     for plan in plans:
@@ -266,7 +293,7 @@ def summary(table: ir.Table, plans: Iterable[Plan]) -> ir.Table:
                 value=ibis.null("string"), low=number, high=number,
             )  # fmt: skip
         else:
-            text = _declared(column.cast("string"), tuple(str(m) for m in plan.missing))
+            text = _declared(_category(column), plan.missing)
             shown = table.select(
                 version=version, grain_start=start, label=_label(table, plan), bin=ibis.null("int64"),
                 value=text, low=ibis.null("float64"), high=ibis.null("float64"),
@@ -300,9 +327,9 @@ def collect(counts: pa.Table, plans: Iterable[Plan]) -> list[Part]:
         column, version, start, label = (codes[name][int(at[0])].as_py() for name in names)
         start = start.replace(tzinfo=UTC) if start else None
         profile = _profile({name: field[at] for name, field in fields.items()}, by_name[column])
-        wholes.setdefault((column, version or ALL, start), []).append(profile)
+        wholes.setdefault((column, version, start), []).append(profile)
         if label != UNLABELLED:
-            parts.append(Part(column, version or ALL, label, start, profile))
+            parts.append(Part(column, version, label, start, profile))
     for (column, version, start), profiles in wholes.items():
         whole = merge(profiles)
         assert whole is not None

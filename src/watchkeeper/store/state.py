@@ -77,6 +77,7 @@ TABLES: dict[type, sa.Table] = {
 }
 KINDS: dict[str, type] = {cls.__name__.lower(): cls for cls in TABLES}
 """The first word of an id to the class of its rows."""
+_HINTS = {cls: get_type_hints(cls) for cls in (*TABLES, records.AuditEntry)}
 
 PROFILES = sa.Table(
     "profiles",
@@ -168,6 +169,7 @@ class State:
                     setup.attributes["connection"] = connection
                     command.upgrade(setup, "head")
         except sa.exc.DatabaseError as problem:
+            self.close()
             raise StateError(f"the state database {self.engine.url} cannot be opened: {problem.orig}") from problem
 
     def close(self) -> None:
@@ -175,9 +177,15 @@ class State:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """One transaction: all of it is written or none. On SQLite it holds the write lock from its start."""
-        with self.engine.begin() as connection:
-            yield Transaction(connection)
+        """One transaction: all of it is written or none. On SQLite it holds the write lock from its start.
+
+        Raises StateError where the database is locked for too long, or gone.
+        """
+        try:
+            with self.engine.begin() as connection:
+                yield Transaction(connection)
+        except sa.exc.OperationalError as problem:
+            raise StateError(f"the state database {self.engine.url} cannot be used now: {problem.orig}") from problem
 
 
 class Transaction:
@@ -360,7 +368,11 @@ class Transaction:
 
 
 def verify(entries: Sequence[records.AuditEntry]) -> records.AuditEntry | None:
-    """The first entry (oldest first) whose hash or link to the one before does not hold; None if all do."""
+    """The first entry (oldest first) whose hash or link to the one before does not hold; None if all do.
+
+    That the newest entries were cut off, or the whole record written anew, cannot be seen from the entries alone: keep
+    a copy of the latest hash elsewhere.
+    """
     previous = ""
     for seq, entry in enumerate(sorted(entries, key=lambda e: e.seq), start=1):
         if entry.seq != seq or entry.previous != previous or entry.sealed().hash != entry.hash:
@@ -388,7 +400,7 @@ def _flat(row: Any) -> dict[str, Any]:
 
 def _row(cls: type[Row], found: Any) -> Row:
     values: dict[str, Any] = {}
-    for field, hint in get_type_hints(cls).items():
+    for field, hint in _HINTS[cls].items():
         if hint is Window:
             values[field] = Window(found[f"{field}_start"], found[f"{field}_end"])
             continue
