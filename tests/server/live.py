@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import threading
 import time
@@ -29,6 +30,7 @@ NOW = fraud_story.START + timedelta(days=fraud_story.DAYS, hours=2)
 def _written() -> tuple[Path, fraud_story.Ids]:
     """The story's store, written once for all tests of a run."""
     folder = Path(mkdtemp(prefix="watchkeeper-story-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder, fraud_story.tell(folder)
 
 
