@@ -159,7 +159,7 @@ class Demo:
             for hop, spent in tick.seconds.items():
                 self.story.seconds[hop] += spent
             self._ship_bad_candidate()
-            with self.engine.state.transaction() as tx:
+            with self.engine.state.snapshot() as tx:
                 fresh = [t for t in tx.select(Transition, at=self.now) if t.id not in seen]
             seen.update(t.id for t in fresh)
             yield Day(self.now, flown, fresh)
@@ -210,7 +210,7 @@ class Demo:
         """Somebody ships a model trained on mixed-up labels, once no other rollout runs."""
         if self.now < BAD_CANDIDATE or self._shipped:
             return
-        with self.engine.state.transaction() as tx:
+        with self.engine.state.snapshot() as tx:
             if tx.select(Rollout, state=RolloutState.RUNNING):
                 return
         rows = self._between(Window(self.now - 60 * DAY, self.now - DAY))
@@ -243,7 +243,7 @@ class Demo:
 
     def _events(self) -> list[Event]:
         """What happened in the year, in the order in which it began."""
-        with self.engine.state.transaction() as tx:
+        with self.engine.state.snapshot() as tx:
             found = [
                 *(_of_incident(incident, tx) for incident in tx.select(Incident)),
                 *(_of_action(action) for action in tx.select(Action)),

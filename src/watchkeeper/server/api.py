@@ -23,7 +23,7 @@ VERDICTS = {
 @router.get("/healthz")
 def healthz(served: Served) -> dict[str, str]:
     """Whether the server answers and can read its state."""
-    with served.state.transaction() as tx:
+    with served.state.snapshot() as tx:
         tx.audit_trail(limit=1)
     return {"status": "ok", "config": served.config.version}
 
@@ -31,7 +31,7 @@ def healthz(served: Served) -> dict[str, str]:
 @router.get("/api/v1/models")
 def models(served: Served) -> dict[str, Any]:
     """Every model, the one that needs a person most first."""
-    with served.state.transaction() as tx:
+    with served.state.snapshot() as tx:
         found = [reads.standing(tx, name, config) for name, config in served.config.models.items()]
     return {"data": [_summary(standing) for standing in sorted(found, key=lambda s: s.need)]}
 
@@ -40,7 +40,7 @@ def models(served: Served) -> dict[str, Any]:
 def model(model: str, served: Served) -> dict[str, Any]:
     """One model with its champions, its open incidents, its rollouts and the last verdict of every look."""
     config = served.model(model)
-    with served.state.transaction() as tx:
+    with served.state.snapshot() as tx:
         standing = reads.standing(tx, model, config)
         champions = tx.champions(model)
         verdicts = reads.latest_verdicts(tx, model)
@@ -66,7 +66,7 @@ def incidents(
     """Incidents, the newest first; of one model or in one state, where asked for."""
     wanted = {"model": model, "state": state.value if state else None}
     where: dict[str, Any] = {name: value for name, value in wanted.items() if value}
-    with served.state.transaction() as tx:
+    with served.state.snapshot() as tx:
         found = tx.select(Incident, order="-opened_at", limit=limit, **where)
     return {"data": jsonable_encoder(found)}
 
@@ -74,7 +74,7 @@ def incidents(
 @router.get("/api/v1/incidents/{incident}")
 def incident(incident: str, served: Served) -> dict[str, Any]:
     """One incident with its transitions, deliveries, actions and rollouts."""
-    with served.state.transaction() as tx:
+    with served.state.snapshot() as tx:
         found = tx.select(Incident, id=incident)
         if not found:
             raise absent("incident", incident, [])
@@ -87,7 +87,7 @@ def incident(incident: str, served: Served) -> dict[str, Any]:
 def verdict(rollout: str, served: Served) -> dict[str, Any]:
     """Whether a candidate may go on, for tools that ask: `pass`, `fail` or `inconclusive`. `ok` is false for
     `fail` alone; `n` counts the candidate's predictions."""
-    with served.state.transaction() as tx:
+    with served.state.snapshot() as tx:
         found = tx.select(Rollout, id=rollout)
     if not found:
         raise absent("rollout", rollout, [])

@@ -62,7 +62,7 @@ class Entry:
 @router.get("/incidents")
 def incidents(request: Request, served: Served, state: str = "open") -> HTMLResponse:
     check_choice("state", state, [name for name, _ in FILTERS])
-    with served.state.transaction() as tx:
+    with served.state.snapshot() as tx:
         if state == "open":
             found = reads.open_incidents(tx)
         else:
@@ -82,7 +82,7 @@ def show(
     actor: str = "", note: str = "",
 ) -> HTMLResponse:  # fmt: skip
     """An incident's page, with a message about what was just done or could not be done."""
-    with served.state.transaction() as tx:
+    with served.state.snapshot() as tx:
         found = tx.select(Incident, id=name)
         if not found:
             raise absent("incident", name, [])
@@ -182,7 +182,7 @@ def _cell(name: str, value: Any) -> str:
 
 @router.get("/rollouts/{rollout}")
 def rollout(request: Request, served: Served, rollout: str) -> HTMLResponse:
-    with served.state.transaction() as tx:
+    with served.state.snapshot() as tx:
         found = tx.select(Rollout, id=rollout)
         if not found:
             raise absent("rollout", rollout, [])
@@ -358,7 +358,7 @@ def resolve(
 def _decide(request: Request, served: Services, name: str, what: str, actor: str, note: str, token: str) -> Response:
     came_from_here(request, served, token)
     actor, note = actor.strip()[:80], note.strip()[:2000]
-    with served.state.transaction() as tx:
+    with served.state.snapshot() as tx:
         found = tx.select(Incident, id=name)
     if not found:
         raise absent("incident", name, [])

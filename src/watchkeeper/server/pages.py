@@ -77,7 +77,7 @@ def health(standing: reads.Standing) -> Health:
 
 @router.get("/")
 def fleet(request: Request, served: Served) -> HTMLResponse:
-    with served.state.transaction() as tx:
+    with served.state.snapshot() as tx:
         found = [reads.standing(tx, name, config) for name, config in served.config.models.items()]
     found.sort(key=lambda s: s.need)
     rows = [{"standing": s, "health": health(s), "checks": check_words(s.checks), "spark": spark(s)} for s in found]
@@ -136,7 +136,7 @@ def model(
     drifts = drift_metrics(config)
     check_choice("drift metric", drift, drifts)
     chosen, drifted = metric or reads.PERFORMANCE[0], drift or drifts[0]
-    with served.state.transaction() as tx:
+    with served.state.snapshot() as tx:
         standing = reads.standing(tx, model, config)
         champions = tx.champions(model)
         since = (standing.until or served.clock()) - timedelta(days=max(days, 1))
@@ -280,7 +280,7 @@ def column(request: Request, served: Served, model: str, column: str, day: str =
     known = reads.kinds(config)
     if column not in known:
         raise absent("column", column, list(known))
-    with served.state.transaction() as tx:
+    with served.state.snapshot() as tx:
         last = reads.newest(tx, model) or served.clock()
         window = chosen_window(day, days, last)
         since = min(window.start, last - timedelta(days=90))

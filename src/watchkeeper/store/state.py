@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -30,6 +31,8 @@ from watchkeeper.store.sources import Part
 from watchkeeper.windows import Window
 
 Row = TypeVar("Row")
+READS = "only_reads"
+"""The execution option of connections that write nothing."""
 Json = sa.JSON()
 
 
@@ -49,13 +52,18 @@ class Instant(sa.TypeDecorator[datetime]):
 METADATA = sa.MetaData()
 
 
+@cache
+def _hints(row: type) -> dict[str, Any]:
+    return get_type_hints(row)
+
+
 def _table(name: str, row: type) -> sa.Table:
     """The table of a record class: a column for each field, two for a window, JSON for what is nested."""
     types: dict[Any, sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]] = {
         str: sa.String, int: sa.Integer, float: sa.Float, datetime: Instant,
     }  # fmt: skip
     columns: list[sa.Column[Any]] = []
-    for field, hint in get_type_hints(row).items():
+    for field, hint in _hints(row).items():
         if hint is Window:
             columns += [sa.Column(f"{field}_{end}", Instant, nullable=False) for end in ("start", "end")]
             continue
@@ -137,6 +145,7 @@ AUDIT = sa.Table(
 sa.Index("profiles_by_start", PROFILES.c.model, PROFILES.c.start)
 for _cls, _name in ((records.Point, "window_end"), (records.Verdict, "window_end"), (records.Transition, "subject")):
     sa.Index(f"{TABLES[_cls].name}_by_{_name}", TABLES[_cls].c.model, TABLES[_cls].c[_name])
+sa.Index("deliveries_by_transition", TABLES[records.Delivery].c.transition)
 
 
 class State:
@@ -149,7 +158,7 @@ class State:
         self.engine = sa.create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
         if self.engine.dialect.name == "sqlite":
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
-            sa.event.listen(self.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            sa.event.listen(self.engine, "begin", _begin_sqlite)
         self._migrate()
 
     def _migrate(self) -> None:
@@ -186,6 +195,12 @@ class State:
                 yield Transaction(connection)
         except sa.exc.OperationalError as problem:
             raise StateError(f"the state database {self.engine.url} cannot be used now: {problem.orig}") from problem
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Transaction]:
+        """A transaction that only reads: it sees one moment, and on SQLite holds no writer up."""
+        with self.engine.connect().execution_options(**{READS: True}) as connection, connection.begin():
+            yield Transaction(connection)
 
 
 class Transaction:
@@ -379,6 +394,10 @@ def verify(entries: Sequence[records.AuditEntry]) -> records.AuditEntry | None:
             return entry
         previous = entry.hash
     return None
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(READS) else "BEGIN IMMEDIATE")
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -78,6 +78,7 @@ def upgrade() -> None:
         sa.Column("because", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("deliveries_by_transition", "deliveries", ["transition"], unique=False)
     op.create_table(
         "grids",
         sa.Column("model", sa.String(), nullable=False),
