@@ -8,11 +8,11 @@ import numpy as np
 
 from watchkeeper.metrics import metric
 from watchkeeper.metrics.quality import BOTH, NUMERIC
-from watchkeeper.profiles import Subject
+from watchkeeper.profiles import Profile, Subject
 from watchkeeper.schema import Kind
 from watchkeeper.stats import distances
 from watchkeeper.stats.estimates import Estimate
-from watchkeeper.stats.grid import Floats
+from watchkeeper.stats.grid import Floats, Ints
 from watchkeeper.stats.sequential import change_start
 
 
@@ -67,13 +67,21 @@ def began(subject: Subject) -> datetime | None:
         values = sorted({value for side in sides for value in side.values})
         counts = [np.array([side.by_value.get(v, 0) for v in values], dtype=float) for side in sides]
     else:
-        bins = np.unique(np.concatenate([side.regular[0] for side in sides]))
-        fine = [distances.aligned(*side.regular, bins, np.zeros(len(bins), dtype=np.int64))[1] for side in sides]
-        which = distances.mass_cells(fine[0])
-        counts = [np.bincount(which, side, which[-1] + 1).astype(float) for side in fine]
+        bins, _, before = distances.aligned(*current.regular, *baseline.regular)
+        if not len(bins):
+            return None
+        cell = distances.mass_cells(before)
+        counts = [_in_cells(side, bins, cell) for side in sides]
     if not counts[0].sum() or not counts[1].sum():
         return None
     return subject.parts[change_start(counts[2:], before=counts[0], after=counts[1])][0]
+
+
+def _in_cells(profile: Profile, bins: Ints, cell: Ints) -> Floats:
+    """A profile's counts per cell, given the cells of some ascending bins; a bin between them joins the next one's."""
+    own, tallies = profile.regular
+    at = cell[np.minimum(np.searchsorted(bins, own), len(bins) - 1)]
+    return np.bincount(at, tallies, int(cell[-1]) + 1).astype(float)
 
 
 def _pair(subject: Subject) -> tuple[Floats, Floats, bool, Floats, Floats] | None:
