@@ -32,9 +32,10 @@ from watchkeeper.schema import Config, ModelConfig, RetrainConfig
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.store.log import Log
 from watchkeeper.store.state import State
-from watchkeeper.windows import Window, floor
+from watchkeeper.windows import Window, floor, show_duration
 
 RETRAIN = "retrain"
+UNDER_WAY = (ActionState.PLANNED, ActionState.RUNNING)
 
 
 def plan(
@@ -48,8 +49,8 @@ def plan(
 ) -> list[Action]:
     """The actions that the open incidents ask for now.
 
-    A model is retrained for an open incident of one of the configured causes, unless a candidate is being rolled
-    out, or the last retraining was planned within the cool-down.
+    A model is retrained for an open incident of one of the configured causes, unless a retraining runs, a candidate
+    is being rolled out, or the last retraining was planned within the cool-down.
 
     Args:
         version: the configuration's.
@@ -57,7 +58,8 @@ def plan(
     """
     if config.retrain is None:
         return []
-    if any(a.kind == RETRAIN and a.planned_at > now - config.retrain.cool_down for a in past):
+    retrainings = [action for action in past if action.kind == RETRAIN]
+    if any(a.state in UNDER_WAY or a.planned_at > now - config.retrain.cool_down for a in retrainings):
         return []
     if any(r.state is RolloutState.RUNNING for r in rollouts):
         return []
@@ -85,9 +87,9 @@ def plan(
 def conclude(gap: Estimate, margin: float) -> Reason:
     """Whether a candidate passes the gate, from its log loss minus the champion's on the hold-out.
 
-    It passes if the whole interval lies under the margin.
+    It passes if the whole interval lies under the margin; without an interval it does not.
     """
-    if gap.high is None or gap.high >= margin:
+    if gap.high is None or not gap.high < margin:
         return Reason.WORSE_ON_HOLDOUT
     return Reason.BEATS_CHAMPION if gap.high < 0 else Reason.NO_WORSE
 
@@ -121,45 +123,69 @@ class Retraining:
 
         Rows of the time of incidents that spoil data are left out. Raises ConflictError if another worker claimed it.
         """
+        facts = self._facts(action, now)
+        train, holdout = self._rows(action.model, facts)
+        facts["rows"] = train.num_rows
+        if train.num_rows < _policy(self.config.models[action.model]).min_rows or not holdout.num_rows:
+            return self._end(replace(action, started_at=now), ActionState.REFUSED, Reason.TOO_LITTLE_DATA, now, **facts)
+        with self.state.transaction() as tx:
+            claimed: Action = tx.change(
+                replace(action, state=ActionState.RUNNING, started_at=now, detail={**action.detail, **facts})
+            )
+        self._launch(claimed, train, holdout, patience)
+        return claimed
+
+    def _facts(self, action: Action, now: datetime) -> dict[str, Any]:
+        """What stretch of time to learn from, what of it to hold out, and what to leave out."""
         model = self.config.models[action.model]
         retrain = _policy(model)
         with self.state.transaction() as tx:
-            action = tx.change(replace(action, state=ActionState.RUNNING, started_at=now))
-            spoilt = tx.select(Incident, model=action.model, cause=diagnosis.SPOILT)
+            spoilt = tx.select(Incident, model=action.model, cause=diagnosis.SPOILT, order="since")
         end = floor(now, model.grain_length) - model.label_delay
-        cut = end - retrain.hold_out
-        excluded = [Window(i.since, i.last_breach) for i in spoilt if i.last_breach > i.since]
-        rows = self.log.labelled(action.model, Window(end - retrain.train_on, end), excluded)
-        early = pc.less(rows.column("event_time"), pa.scalar(cut.replace(tzinfo=None), pa.timestamp("us")))
-        train, holdout = rows.filter(early), rows.filter(pc.invert(early))
-        facts = {
+        return {
             "window": [(end - retrain.train_on).isoformat(), end.isoformat()],
-            "hold_out": [cut.isoformat(), end.isoformat()],
-            "excluded": [[w.start.isoformat(), w.end.isoformat()] for w in excluded],
-            "rows": train.num_rows,
+            "hold_out": [(end - retrain.hold_out).isoformat(), end.isoformat()],
+            "excluded": [[i.since.isoformat(), i.last_breach.isoformat()] for i in spoilt if i.last_breach > i.since],
         }
-        if train.num_rows < retrain.min_rows or not holdout.num_rows:
-            return self._end(action, ActionState.REFUSED, Reason.TOO_LITTLE_DATA, now, **facts)
+
+    def _rows(self, model: str, facts: dict[str, Any]) -> tuple[pa.Table, pa.Table]:
+        """The labelled rows to train on, and those held out."""
+        window, held_out = _window(facts["window"]), _window(facts["hold_out"])
+        rows = self.log.labelled(model, window, [_window(ends) for ends in facts["excluded"]])
+        cut = pa.scalar(held_out.start.replace(tzinfo=None), pa.timestamp("us"))
+        early = pc.less(rows.column("event_time"), cut)
+        return rows.filter(early), rows.filter(pc.invert(early))
+
+    def _launch(self, action: Action, train: pa.Table, holdout: pa.Table, patience: timedelta) -> None:
+        model = self.config.models[action.model]
         route = self.registry.route(action.model)
         champion = route.champion if route and route.champion in self.registry.versions(action.model) else ""
-        job = training.Job(action.model, retrain.trainer, champion, str(self.registry.folder), list(model.columns))
+        trainer = str(action.detail["trainer"])
+        job = training.Job(action.model, trainer, champion, str(self.registry.folder), list(model.columns))
         training.start(self.jobs / action.id, job, train, holdout, patience)
-        with self.state.transaction() as tx:
-            changed: Action = tx.change(replace(action, detail={**action.detail, **facts}))
-        return changed
 
-    def finish(self, action: Action, now: datetime) -> None:
-        """If the process has ended, gate its candidate: one that passes is registered and begins its rollout."""
+    def finish(self, action: Action, now: datetime, patience: timedelta = timedelta(0)) -> None:
+        """If the process has ended, gate its candidate: one that passes is registered and begins its rollout.
+
+        A process that was claimed and never started, since this process died in between, is started now.
+        """
         retrain = _policy(self.config.models[action.model])
         folder = self.jobs / action.id
+        if not training.started(folder):
+            self._launch(action, *self._rows(action.model, action.detail), patience)
         try:
             found = training.result(folder)
         except TrainingError as problem:
             self._end(action, ActionState.FAILED, Reason.RUN_FAILED, now, note=str(problem).strip().splitlines()[-1])
             return
         if found is None:
-            if action.started_at is not None and now - action.started_at > retrain.timeout:
-                self._end(action, ActionState.FAILED, Reason.INTERRUPTED, now)
+            if not training.alive(folder) and training.result(folder) is None:
+                note = "it wrote neither a result nor what was wrong: killed, or ended by its trainer"
+                self._end(action, ActionState.FAILED, Reason.INTERRUPTED, now, note=note)
+            elif action.started_at is not None and now - action.started_at > retrain.timeout:
+                training.stop(folder)
+                note = f"stopped after {show_duration(retrain.timeout)}, the timeout of the configuration"
+                self._end(action, ActionState.FAILED, Reason.RUN_FAILED, now, note=note)
             return
         scores = pq.read_table(folder / "scores.parquet")
         gap = training.gate(scores, retrain.confidence)
@@ -202,12 +228,14 @@ def _policy(model: ModelConfig) -> RetrainConfig:
 
 def _pieces(facts: dict[str, Any]) -> tuple[Window, ...]:
     """The training window without what was excluded from it."""
-    start, end = (datetime.fromisoformat(at) for at in facts["window"])
-    pieces = []
-    for begin, stop in sorted((datetime.fromisoformat(a), datetime.fromisoformat(b)) for a, b in facts["excluded"]):
-        if start < begin:
-            pieces.append(Window(start, min(begin, end)))
-        start = max(start, stop)
-        if start >= end:
-            return tuple(pieces)
-    return (*pieces, Window(start, end))
+    whole = _window(facts["window"])
+    start, pieces = whole.start, []
+    for gap in sorted(_window(ends) for ends in facts["excluded"]):
+        if start < min(gap.start, whole.end):
+            pieces.append(Window(start, min(gap.start, whole.end)))
+        start = max(start, gap.end)
+    return (*pieces, Window(start, whole.end)) if start < whole.end else tuple(pieces)
+
+
+def _window(ends: Sequence[str]) -> Window:
+    return Window(*map(datetime.fromisoformat, ends))

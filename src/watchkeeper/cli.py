@@ -12,7 +12,8 @@ import threading
 import webbrowser
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,7 +107,8 @@ def demo(
     if serve:
         link = f"http://{host}:{port}"
         out.print(
-            f"\nThe dashboard is at [bold]{link}[/] (Ctrl+C ends it). Its clock stands at {year.now:%Y-%m-%d %H:%M} UTC."
+            f"\nThe dashboard is at [bold]{link}[/] (Ctrl+C ends it)."
+            f" Its clock stands at {year.now:%Y-%m-%d %H:%M} UTC."
         )
         _serve(year.engine, host, port, ticking=False, title="demo: flights of 2013")
     year.close()
@@ -125,7 +127,9 @@ def serve(
     _free(host, port)
     engine = Engine(store, settings)
     _install_references(engine, config_file)
-    out.print(f"Watching {', '.join(settings.models)}; the dashboard is at [bold]http://{host}:{port}[/]")
+    out.print(
+        f"Watching {', '.join(settings.models)}; the dashboard is at [bold]http://{host}:{port}[/]", soft_wrap=True
+    )
     _serve(engine, host, port, ticking=True, every=every)
     engine.close()
 
@@ -166,7 +170,8 @@ def log(
 ) -> None:
     """Log predictions from files: request_id, event_time (UTC), and any of score, prediction, version, entity_id,
     latency_ms, status, variant, context; every other column is a feature."""
-    total = _send(store, (_prediction(row, model, version) for row in _rows(files, ("request_id", "event_time"))))
+    rows = _rows(files, ("request_id", "event_time"))
+    total = _send(store, ((place, _prediction(row, model, version)) for place, row in rows))
     out.print(f"{total:,} predictions logged for {model}; the next tick takes them in")
 
 
@@ -178,7 +183,7 @@ def label(
 ) -> None:
     """Log outcomes from files: request_id, label (0 or 1), known_at (UTC)."""
     rows = _rows(files, ("request_id", "label", "known_at"))
-    total = _send(store, ({"kind": events.OUTCOME, "model": model, **row} for row in rows))
+    total = _send(store, ((place, {**row, "kind": events.OUTCOME, "model": model}) for place, row in rows))
     out.print(f"{total:,} outcomes logged for {model}; the next tick takes them in")
 
 
@@ -193,13 +198,15 @@ def tick(store: Store = STORE, config_file: ConfigFile = CONFIG) -> None:
         f"{done.rows['record']:,} events taken in, {done.rows['summarise']:,} rows summarised,"
         f" {done.rows['judge']:,} points judged"
     )
+    if refused := done.rows["reject"]:
+        err.print(f"{refused:,} events were refused; {engine.inbox.rejects} keeps each beside why", soft_wrap=True)
 
 
 @app.command()
 def status(store: Store = STORE, as_json: AsJson = False) -> None:
     """Show how each model is."""
     state = _state(store)
-    with state.transaction() as tx:
+    with state.snapshot() as tx:
         models = sorted({v.model for v in tx.select(Verdict)})
         rows = [_status(tx, model) for model in models]
     state.close()
@@ -225,7 +232,7 @@ def why_command(
 ) -> None:
     """Show why a row is as it is: the chain of rows it came of, and what came of it."""
     state = _state(store)
-    with state.transaction() as tx:
+    with state.snapshot() as tx:
         node = why(tx, row_id)
     state.close()
     if as_json:
@@ -238,7 +245,7 @@ def why_command(
 def audit_verify(store: Store = STORE) -> None:
     """Check that no entry of the audit record was changed or taken out. Exit code 1 if one was."""
     state = _state(store)
-    with state.transaction() as tx:
+    with state.snapshot() as tx:
         entries = tx.audit_trail()
     state.close()
     broken = verify(entries)
@@ -258,15 +265,15 @@ def _serve(engine: Engine, host: str, port: int, *, ticking: bool, every: int = 
         engine.state, clock=engine.clock, operations=engine, inbox=engine.inbox if ticking else None, title=title
     )
     server = uvicorn.Server(uvicorn.Config(page, host=host, port=port, log_level="warning"))
-    if not ticking:
-        threading.Timer(1.0, _open_browser, [f"http://{host}:{port}"]).start()
-        server.run()
-        return
-    worker = threading.Thread(target=_tick_until, args=(engine, stop, every), daemon=True)
+    if ticking:
+        worker = threading.Thread(target=_tick_until, args=(engine, stop, every), daemon=True)
+    else:
+        worker = threading.Timer(1.0, _open_browser, [f"http://{host}:{port}"])
     worker.start()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        server.run()
+        with suppress(KeyboardInterrupt):  # the server ends in order, and then hands on the signal it ended for
+            server.run()
     finally:
         stop.set()
         worker.join(timeout=30)
@@ -294,7 +301,8 @@ def _free(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as problem:
             raise StateError(
-                f"port {port} on {host} cannot be used: {problem.strerror}; stop what uses it or choose another with --port"
+                f"port {port} on {host} cannot be used: {problem.strerror};"
+                " stop what uses it or choose another with --port"
             ) from problem
 
 
@@ -317,33 +325,52 @@ def _state(store: Path) -> State:
 # logging from files
 
 
-def _rows(files: list[Path], needed: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The rows of files as dicts without their nulls; moments without a zone are in UTC."""
+TEXTS = ("request_id", "entity_id", "version", "variant", "status")
+"""Fields that are text though a file may hold them as numbers."""
+MOMENTS = ("event_time", "known_at")
+
+
+def _rows(files: list[Path], needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of files, each with where it stands, as dicts without their nulls."""
     for path in files:
         table = read(connect(), path, path.name).to_pyarrow()
         for name in needed:
             if name not in table.column_names:
                 raise DataError(f'{path} has no column "{name}"; found {", ".join(table.column_names)}')
-        for row in table.to_pylist():
-            row["request_id"] = str(row["request_id"])
-            yield {name: _zoned(value) for name, value in row.items() if value is not None}
+        if not table.num_rows:
+            raise DataError(f"{path} has a header and no rows")
+        for number, row in enumerate(table.to_pylist(), start=1):
+            yield f"{path}, row {number}", {k: _value(k, v) for k, v in row.items() if v is not None}
 
 
-def _zoned(value: Any) -> Any:
-    return value.replace(tzinfo=value.tzinfo or UTC) if isinstance(value, datetime) else value
+def _value(name: str, value: Any) -> Any:
+    """A value as an event has it. A moment without a zone is in UTC, a date alone is its first moment."""
+    if name in MOMENTS and isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)  # noqa: DTZ001 (it gets its zone in the next line)
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=value.tzinfo or UTC)
+    return str(value) if name in TEXTS else value
 
 
 def _prediction(row: dict[str, Any], model: str, version: str) -> dict[str, Any]:
-    known = {name: value for name, value in row.items() if name in events.FIELDS[events.PREDICTION]}
-    features = {name: value for name, value in row.items() if name not in known}
+    own = {name for name in events.FIELDS[events.PREDICTION] if name not in ("kind", "model", "features")}
+    known = {name: value for name, value in row.items() if name in own}
+    features = {name: value for name, value in row.items() if name not in own}
     return {"version": version, **known, "kind": events.PREDICTION, "model": model, "features": features}
 
 
-def _send(store: Path, found: Iterator[dict[str, Any]]) -> int:
+def _send(store: Path, found: Iterator[tuple[str, dict[str, Any]]]) -> int:
     """Check events and put them into the inbox; how many there were."""
     inbox, total = Inbox(store), 0
-    while batch := [events.read(event) for event in itertools.islice(found, BATCH)]:
-        inbox.put(batch)
+    while batch := list(itertools.islice(found, BATCH)):
+        checked = []
+        for place, event in batch:
+            try:
+                checked.append(events.read(event))
+            except DataError as problem:
+                before = f"; {total:,} rows before it are logged, and may be logged again" if total else ""
+                raise DataError(f"{place}: {problem}{before}") from problem
+        inbox.put(checked)
         total += len(batch)
     return total
 
@@ -367,7 +394,7 @@ def _tell(console: Console, step: Transition, year: Demo) -> None:
     kind = step.subject.partition("-")[0]
     text = f"{show_time(step.at)[:10]}  "
     if kind == "incident":
-        with year.engine.state.transaction() as tx:
+        with year.engine.state.snapshot() as tx:
             incident = tx.get(Incident, step.subject)
         if step.before == step.after:
             return

@@ -27,6 +27,8 @@ from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.state import State, Transaction
 from watchkeeper.windows import Window, floor, starts
 
+FEW, MANY = 100, 10_000
+"""Rows from which a model without reference data gets its grids: once its first grain is over, and before that."""
 SAMPLED = 3
 """Columns of an incident that sample predictions are kept for."""
 
@@ -67,7 +69,8 @@ class Engine:
         self.store, self.config, self.clock, self.patience = store, config, clock, patience
         self.channels = channels.build(config)
         self.watches = {name: [*monitors.plan(model), *monitors.shown(model)] for name, model in config.models.items()}
-        self.state, self.log = State(store / "state.db"), log.Log(store / "log.duckdb")
+        self.log = log.Log(store / "log.duckdb")  # first, for its lock keeps a second engine away from all else
+        self.state = State(store / "state.db")
         self.inbox, self.registry = Inbox(store), Registry(store / "registry")
         self.retraining = actions.Retraining(self.state, self.log, self.registry, config, store / "jobs")
         for name, model in config.models.items():
@@ -108,6 +111,7 @@ class Engine:
         """Take the waiting batches into the log; events of no known model or form are kept among the rejects."""
         for path, batch in self.inbox.batches():
             taken: dict[tuple[str, str], list[events.Event]] = {}
+            refused: dict[str, list[Any]] = {}
             for found in batch:
                 try:
                     event = events.read(found)
@@ -115,7 +119,10 @@ class Engine:
                         raise DataError(f'there is no model "{event["model"]}" in the configuration')
                     taken.setdefault((event["model"], event["kind"]), []).append(event)
                 except DataError as problem:
-                    self.inbox.reject(path.stem, [found], str(problem))
+                    refused.setdefault(str(problem), []).append(found)
+            for reason, some in refused.items():
+                self.inbox.reject(path.stem, some, reason)
+                tick.rows["reject"] += len(some)
             for (model, kind), rows in taken.items():
                 store = self.log.append if kind == events.PREDICTION else self.log.append_outcomes
                 tick.rows["record"] += store(model, log.table(events.columns(rows))).stored
@@ -130,7 +137,13 @@ class Engine:
             if arrival == done:
                 return
             if not tx.grids(name):
+                if not self._enough_for_grids(name, model):
+                    return
                 tx.put_grids(name, traffic.first_grids(model, self.log.first_rows(name)))
+            for gained in traffic.without_grid(model, tx.grids(name)):
+                rows = self.log.first_rows(name, gained)
+                if rows.num_rows:
+                    tx.put_grids(name, traffic.first_grids(model, rows))
             by_rows, by_labels = self.log.touched(name, done, model.grain)
             plans = traffic.plans(model, tx.grids(name))
             for grains, touched in (
@@ -144,24 +157,30 @@ class Engine:
             tx.set_cursor(name, "late", json.dumps([sorted(at.isoformat() for at in kind) for kind in late]))
             tx.set_cursor(name, "arrival", str(arrival))
 
+    def _enough_for_grids(self, name: str, model: ModelConfig) -> bool:
+        """Whether what was logged says enough of a model without reference data: grids, once chosen, stay."""
+        first, rows = self.log.extent(name)
+        over = first is not None and floor(first, model.grain_length) + model.grain_length <= self.clock()
+        return rows >= (FEW if over else MANY)
+
     # 3. measure
 
     def measure(self, tx: Transaction, name: str, model: ModelConfig, now: datetime) -> list[tuple[Watch, Point]]:
         """Take every look that is due: those at the grains that ended since the last tick, and again those whose
         rows or labels came late. A window is first looked at when the log covers all of it."""
-        span = tx.span(name)
-        if span is None:
+        span, judged, ended = tx.span(name), tx.cursor(name, "judged"), floor(now, model.grain_length)
+        if span is None or (judged is None and span[0] >= ended):  # nothing yet, or nothing that has ended
             return []
-        grain, late = model.grain_length, _late(tx, name)
-        last = datetime.fromisoformat(tx.cursor(name, "judged") or span[0].isoformat())
-        horizon = max(floor(now, grain), last)
-        first = min([last, *late[0], *late[1]]) + grain
+        last = datetime.fromisoformat(judged) if judged else span[0]
+        horizon = max(ended, last)
+        late_rows, late_labels = _late(tx, name)
         due = [
             (watch, window)
-            for end in (starts(Window(first, horizon + grain), grain) if first <= horizon else ())
             for watch in self.watches[name]
+            for late in [late_rows | late_labels if watch.metric.labels else late_rows]
+            for end in _ends(watch, model, last, horizon, late)
             for window in [_window(watch, model, end)]
-            if window.start >= span[0] and (end > last or any(at in window for at in late[watch.metric.labels]))
+            if window.start >= span[0]
         ]
         tx.set_cursor(name, "judged", horizon.isoformat())
         tx.set_cursor(name, "late", "[[], []]")
@@ -226,7 +245,7 @@ class Engine:
         for verdict in verdicts:
             by_end.setdefault(verdict.window.end, []).append(verdict)
         for _, looked in sorted(by_end.items()):
-            present = tx.select(Incident, model=name, order="opened_at")
+            present = sorted(tx.select(Incident, model=name), key=lambda i: (i.opened_at, i.last_breach))
             for incident, steps in incidents.gather(
                 looked, present, now, model.grain_length, model.resolve_after, began
             ):
@@ -281,13 +300,13 @@ class Engine:
             planned = actions.plan(name, model, self.config.version, found, past, rolled, now)
             tx.put(planned)
             timeline.write(tx, [actions.step(None, action, now) for action in planned], self.config, now)
-            todo = tx.select(Action, model=name, state=[ActionState.PLANNED, ActionState.RUNNING])
+            todo = tx.select(Action, model=name, state=actions.UNDER_WAY)
         for action in todo:
             with suppress(ConflictError):  # another worker has it
                 if action.state is ActionState.PLANNED:
                     action = self.retraining.start(action, now, self.patience)
                 if action.state is ActionState.RUNNING:
-                    self.retraining.finish(action, now)
+                    self.retraining.finish(action, now, self.patience)
 
     # 8. prove
 
@@ -295,6 +314,11 @@ class Engine:
         """Compare the arms of a running rollout, decide, and make the traffic follow."""
         with self.state.transaction() as tx:
             traffic.prove(tx, self.config, name, now)
+        self._steer(name)
+
+    def _steer(self, name: str) -> None:
+        """Make the traffic follow what was decided and is written; whoever ticks next does it if this process dies."""
+        with self.state.transaction() as tx:
             traffic.steer(tx, name, self.registry)
 
     # by hand
@@ -303,13 +327,13 @@ class Engine:
         """Make a version the model's first champion; see `traffic.install`."""
         with self.state.transaction() as tx:
             traffic.install(tx, self.config, name, version, reference, self.clock(), actor)
-            traffic.steer(tx, name, self.registry)
+        self._steer(name)
 
     def offer(self, name: str, version: str, actor: str) -> Rollout:
-        """Begin the rollout of a registered version that no gate has seen; its canary is what judges it."""
+        """Begin the rollout of a registered version that no gate has seen: its share of the traffic judges it."""
         with self.state.transaction() as tx:
             rollout = traffic.offer(tx, self.config, name, version, self.clock(), actor=actor)
-            traffic.steer(tx, name, self.registry)
+        self._steer(name)
         return rollout
 
 
@@ -318,8 +342,27 @@ ByHand = Callable[[Incident, datetime, str, str], tuple[Incident, Transition]]
 
 def _window(watch: Watch, model: ModelConfig, end: datetime) -> Window:
     """The window that a look at `end` covers; label metrics look back past the time that labels take."""
-    end = end - model.label_delay if watch.metric.labels else end
+    end -= _delay(watch, model)
     return Window(end - watch.window, end)
+
+
+def _ends(
+    watch: Watch, model: ModelConfig, last: datetime, horizon: datetime, late: Iterable[datetime]
+) -> list[datetime]:
+    """When a watch looks: at each grain's end after `last` up to `horizon`, and again at those not after `last` whose
+    windows hold a late grain."""
+    grain, delay = model.grain_length, _delay(watch, model)
+    again = {
+        end
+        for at in late
+        for end in starts(Window(at + grain + delay, at + watch.window + delay + grain), grain)
+        if end <= last
+    }
+    return [*sorted(again), *(starts(Window(last + grain, horizon + grain), grain) if last < horizon else ())]
+
+
+def _delay(watch: Watch, model: ModelConfig) -> timedelta:
+    return model.label_delay if watch.metric.labels else timedelta(0)
 
 
 def _late(tx: Transaction, name: str) -> list[set[datetime]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -31,9 +32,12 @@ class History:
         grain: timedelta,
         threshold: float,
     ) -> None:
-        self._grains: dict[tuple[str, str], list[tuple[Key, Profile]]] = defaultdict(list)
+        self._grains: dict[tuple[str, str], list[tuple[datetime, Key, Profile]]] = defaultdict(list)
         for key, profile in grains:
-            self._grains[key.column, key.label].append((key, profile))
+            if key.start is not None:
+                self._grains[key.column, key.label].append((key.start, key, profile))
+        for kept in self._grains.values():
+            kept.sort(key=_start)
         self._references = {(k.version, k.column, k.label): (k.id, p) for k, p in references}
         self._champions, self._grids, self._grain, self._threshold = champions, grids, grain, threshold
         self._merged: dict[tuple[str, str, Window, str], tuple[Profile | None, tuple[str, ...]]] = {}
@@ -45,7 +49,7 @@ class History:
 
     def versions(self, window: Window) -> list[str]:
         """The versions that answered in the window."""
-        return sorted({key.version for key, _ in self._grains["status", ALL] if key.start and key.start in window})
+        return sorted({key.version for _, key, _ in self._within("status", ALL, window, ALL)})
 
     def profile(self, column: str, window: Window, version: str = ALL, label: str = ALL) -> Profile | None:
         """The profile of a column in a window, of one version or of all."""
@@ -71,7 +75,7 @@ class History:
                     baseline, more = self._merge(watch.column, ALL, earlier, version)
                     baseline_labelled = self._by_label(watch.column, earlier, version)
                     because, before = (*because, *more), earlier.length // self._grain
-        grid = self._grids[watch.column] if watch.kind is Kind.NUMERIC else None
+        grid = self._grids.get(watch.column) if watch.kind is Kind.NUMERIC else None
         grains = window.length // self._grain
         parts = self._parts(watch.column, Window(window.start - window.length, window.end), version)
         subject = Subject(current, baseline, grid, self._threshold, grains, before, labelled, baseline_labelled, parts)
@@ -79,19 +83,14 @@ class History:
 
     def _parts(self, column: str, window: Window, version: str) -> tuple[tuple[datetime, Profile], ...]:
         """The profiles of a column in a window, those of each grain's versions apart, oldest first."""
-        kept = [
-            (key.start, profile)
-            for key, profile in self._grains[column, ALL]
-            if key.start and key.start in window and version in (ALL, key.version)
-        ]
-        return tuple(sorted(kept, key=lambda part: part[0]))
+        return tuple((start, profile) for start, _, profile in self._within(column, ALL, window, version))
 
     def _known(self, window: Window) -> Window | None:
         """The part of a window from the first stored grain on; None if there is none."""
-        first = min((key.start for key, _ in self._grains["status", ALL] if key.start), default=None)
-        if first is None or first >= window.end:
+        kept = self._grains["status", ALL]
+        if not kept or kept[0][0] >= window.end:
             return None
-        return Window(max(first, window.start), window.end)
+        return Window(max(kept[0][0], window.start), window.end)
 
     def _by_label(self, column: str, window: Window, version: str) -> dict[str, Profile]:
         found = {label: self._merge(column, label, window, version)[0] for label in LABELS}
@@ -103,10 +102,16 @@ class History:
     def _merge(self, column: str, label: str, window: Window, version: str) -> tuple[Profile | None, tuple[str, ...]]:
         asked = (column, label, window, version)
         if asked not in self._merged:
-            chosen = [
-                (key, profile)
-                for key, profile in self._grains[column, label]
-                if key.start and key.start in window and version in (ALL, key.version)
-            ]
-            self._merged[asked] = merge(p for _, p in chosen), tuple(k.id for k, _ in chosen)
+            chosen = self._within(column, label, window, version)
+            self._merged[asked] = merge(p for *_, p in chosen), tuple(key.id for _, key, _ in chosen)
         return self._merged[asked]
+
+    def _within(self, column: str, label: str, window: Window, version: str) -> list[tuple[datetime, Key, Profile]]:
+        """The kept profiles of a column in a window, of one version or of all, oldest first."""
+        kept = self._grains[column, label]
+        chosen = kept[bisect_left(kept, window.start, key=_start) : bisect_left(kept, window.end, key=_start)]
+        return [part for part in chosen if version in (ALL, part[1].version)]
+
+
+def _start(part: tuple[datetime, Key, Profile]) -> datetime:
+    return part[0]

@@ -13,11 +13,12 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from watchkeeper.errors import ModelError
 
 MANIFEST = "manifest.json"
+VERSION = re.compile(r"v[1-9][0-9]*")
 
 
 class Predictor(Protocol):
@@ -57,6 +59,9 @@ class Route:
     share: float = 0.0
 
 
+Row = TypeVar("Row", Manifest, Route)
+
+
 class Registry:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,14 +73,16 @@ class Registry:
             key: names what the version came of; adding again under the same key gives the version that is there.
         """
         versions = self.versions(model)
-        for manifest in (self.manifest(model, version) for version in versions):
-            if key and manifest.key == key:
+        for manifest in (self.manifest(model, version) for version in versions if key):
+            if manifest.key == key:
                 return manifest
-        version = f"v{len(versions) + 1}"
+        if (files / MANIFEST).exists():
+            raise ModelError(f"{files} holds a file {MANIFEST}, a name that the registry needs; write it elsewhere")
+        version = f"v{max(map(_number, versions), default=0) + 1}"
         target = self.folder / model / version
         if target.exists():
             raise ModelError(f"the registry holds a broken version {target} without a manifest; remove it")
-        hashes = {str(p.relative_to(files)): _digest(p) for p in sorted(files.rglob("*")) if p.is_file()}
+        hashes = {p.relative_to(files).as_posix(): _digest(p) for p in sorted(files.rglob("*")) if p.is_file()}
         manifest = Manifest(model, version, loader, hashes, facts, key)
         target.parent.mkdir(parents=True, exist_ok=True)
         waiting = target.with_name(f".{version}.part")
@@ -86,16 +93,16 @@ class Registry:
         return manifest
 
     def versions(self, model: str) -> list[str]:
-        """The model's versions, oldest first."""
+        """The model's versions, oldest first. A folder with another name, or without a manifest, is none."""
         found = [path.parent.name for path in (self.folder / model).glob(f"*/{MANIFEST}")]
-        return sorted((name for name in found if not name.startswith(".")), key=lambda name: int(name[1:]))
+        return sorted((name for name in found if VERSION.fullmatch(name)), key=_number)
 
     def manifest(self, model: str, version: str) -> Manifest:
-        """The manifest of a version; ModelError if there is none."""
+        """The manifest of a version; ModelError if there is none or it cannot be read."""
         path = self.folder / model / version / MANIFEST
         if not path.is_file():
             raise ModelError(f'there is no version "{version}" of model "{model}" in {self.folder}')
-        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        return _read(path, Manifest)
 
     def load(self, model: str, version: str) -> Predictor:
         """Load a version after checking its files against its manifest; ModelError if any was altered."""
@@ -112,7 +119,7 @@ class Registry:
     def route(self, model: str) -> Route | None:
         """Who serves the model now; None before its first champion."""
         path = self.folder / model / "route.json"
-        return Route(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        return _read(path, Route) if path.is_file() else None
 
     def set_route(self, model: str, route: Route) -> None:
         """Change who serves, at one stroke, and read it back."""
@@ -134,6 +141,28 @@ def resolve(name: str) -> Any:
         raise ModelError(
             f'"{name}" cannot be loaded: {problem}; it must be module:function and importable'
         ) from problem
+
+
+def checked(scores: Any, rows: int) -> NDArray[np.float64]:
+    """What a model answered, as one probability a row; ModelError if it is anything else."""
+    found = np.asarray(scores, dtype=float)
+    if found.shape != (rows,):
+        raise ModelError(f"a model must give one score a row, shape ({rows},), found shape {found.shape}")
+    wrong = found[~((found >= 0) & (found <= 1))]
+    if len(wrong):
+        raise ModelError(f"a model's scores must lie between 0 and 1, found {wrong[0]} among {rows:,}")
+    return found
+
+
+def _number(version: str) -> int:
+    return int(version[1:])
+
+
+def _read(path: Path, kind: type[Row]) -> Row:
+    try:
+        return kind(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as problem:
+        raise ModelError(f"{path} cannot be read as a {kind.__name__.lower()}: {problem}; restore it") from problem
 
 
 def _digest(path: Path) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from watchkeeper.errors import ModelError
-from watchkeeper.registry import Predictor, Registry, Route
+from watchkeeper.registry import Predictor, Registry, Route, checked
 
 _logger = logging.getLogger(__name__)
 FALLBACK = "fallback"
@@ -74,13 +74,17 @@ class Server:
             features: one row each.
             entities: who each row is about; the same entity always gets the same version within a rollout.
             now: the time, for the breaker.
+
+        Raises ModelError before the first champion, and where a model fails and there is no fallback score.
         """
+        if len(entities) != features.num_rows:
+            raise ModelError(f"each row needs an entity: found {features.num_rows} rows and {len(entities)} entities")
         route = self.registry.route(self.model)
         if route is None:
             raise ModelError(f'model "{self.model}" has no champion yet; install one first')
         chosen = np.array([self._version(route, entity) for entity in entities], dtype=object)
         answers = Answers(
-            np.zeros(len(chosen)), list(chosen), ["canary" if v == route.candidate else "champion" for v in chosen],
+            np.zeros(len(chosen)), list(chosen), ["candidate" if v == route.candidate else "champion" for v in chosen],
             ["ok"] * len(chosen),
         )  # fmt: skip
         for version in dict.fromkeys(chosen):
@@ -109,9 +113,7 @@ class Server:
         try:
             if version not in self._loaded:
                 self._loaded[version] = self.registry.load(self.model, version)
-            scores = np.asarray(self._loaded[version].scores(features), dtype=float)
-            if scores.shape != (features.num_rows,) or not ((scores >= 0) & (scores <= 1)).all():
-                raise ModelError(f"version {version} must give one score in [0, 1] a row, found {scores!r:.80}")
+            scores = checked(self._loaded[version].scores(features), features.num_rows)
         except Exception:  # a model is foreign code and may raise anything
             breaker.record(False, now)
             if self.fallback_score is None:

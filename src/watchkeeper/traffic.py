@@ -28,14 +28,23 @@ FIXED_GRIDS = {"score": Grid.unit(), "latency_ms": Grid.logarithmic(0.1, 60_000.
 
 
 def plans(model: ModelConfig, grids: dict[str, Grid]) -> list[Plan]:
-    """How each column of a model is summarised."""
-    features = [Plan(name, column.kind, grids.get(name), column.missing) for name, column in model.columns.items()]
+    """How each column of a model is summarised; a numeric one is not before it has a grid."""
+    features = [
+        Plan(name, column.kind, grids.get(name), column.missing)
+        for name, column in model.columns.items()
+        if column.kind is Kind.CATEGORICAL or name in grids
+    ]
     return [
         *features,
         Plan("score", Kind.NUMERIC, grids["score"], by_label=True),
         Plan("latency_ms", Kind.NUMERIC, grids["latency_ms"]),
         Plan("status", Kind.CATEGORICAL, None),
     ]
+
+
+def without_grid(model: ModelConfig, grids: dict[str, Grid]) -> list[str]:
+    """The numeric columns that the model's configuration has gained and that no data is known of yet."""
+    return [name for name, column in model.columns.items() if column.kind is Kind.NUMERIC and name not in grids]
 
 
 def first_grids(model: ModelConfig, rows: pa.Table) -> dict[str, Grid]:

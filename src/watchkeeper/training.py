@@ -1,14 +1,17 @@
 """Training: a candidate is made in a process of its own and measured against the champion on a hold-out.
 
 The process is `python -m watchkeeper.training FOLDER`; the folder holds `job.json`, `train.parquet` and
-`holdout.parquet`, and receives `candidate/`, `scores.parquet`, and last `result.json` or `failure.txt`.
+`holdout.parquet`, and receives `candidate/`, `scores.parquet`, and last `result.json` or `failure.txt`. What the
+process prints goes to `output.txt`, which is locked as long as it lives; `process.txt` holds its id.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import traceback
@@ -24,8 +27,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from watchkeeper.errors import TrainingError
-from watchkeeper.registry import Registry, resolve
+from watchkeeper.registry import Registry, checked, resolve
 from watchkeeper.stats.estimates import Estimate, mean
+
+OUTPUT, PROCESS = "output.txt", "process.txt"
+_children: list[subprocess.Popen[bytes]] = []
+"""Kept until they have ended, so that they are reaped."""
 
 CLIP = 1e-6
 """Scores are kept this far from 0 and 1 where their logarithm is taken."""
@@ -54,7 +61,8 @@ def start(folder: Path, job: Job, train: pa.Table, holdout: pa.Table, patience: 
     (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
     pq.write_table(train, folder / "train.parquet")
     pq.write_table(holdout, folder / "holdout.parquet")
-    with (folder / "output.txt").open("wb") as output:
+    with (folder / OUTPUT).open("wb") as output:
+        fcntl.flock(output, fcntl.LOCK_EX)  # the process inherits the file, and with it the lock
         process = subprocess.Popen(
             [sys.executable, "-m", "watchkeeper.training", str(folder)],
             stdin=subprocess.DEVNULL,
@@ -63,8 +71,35 @@ def start(folder: Path, job: Job, train: pa.Table, holdout: pa.Table, patience: 
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         )
+    _write(folder / PROCESS, str(process.pid))
+    _children[:] = [child for child in _children if child.poll() is None]
+    _children.append(process)
     with suppress(subprocess.TimeoutExpired):
         process.wait(patience.total_seconds())
+
+
+def started(folder: Path) -> bool:
+    """Whether a process was started for the job."""
+    there = any((folder / name).is_file() for name in (PROCESS, "result.json", "failure.txt"))
+    return there or ((folder / OUTPUT).is_file() and alive(folder))
+
+
+def alive(folder: Path) -> bool:
+    """Whether the job's process, or one that it began, still lives. Whoever started it, and whatever else has its id
+    by now, does not matter."""
+    with (folder / OUTPUT).open("rb") as output:
+        try:
+            fcntl.flock(output, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def stop(folder: Path) -> None:
+    """Kill the job's process with all that it began."""
+    if alive(folder) and (folder / PROCESS).is_file():
+        with suppress(ProcessLookupError):
+            os.killpg(int((folder / PROCESS).read_text(encoding="utf-8")), signal.SIGKILL)
 
 
 def result(folder: Path) -> dict[str, Any] | None:
@@ -111,13 +146,11 @@ def run(folder: Path) -> None:
     served = Registry(Path(job.registry)).load(job.model, job.champion).scores(features) if job.champion else None
     scores = {
         "label": holdout.column("label"),
-        "candidate": resolve(loader)(folder / "candidate").scores(features),
+        "candidate": checked(resolve(loader)(folder / "candidate").scores(features), features.num_rows),
         "champion": holdout.column("score") if served is None else served,
     }
     pq.write_table(pa.table(scores), folder / "scores.parquet")
-    waiting = folder / "result.part"
-    waiting.write_text(json.dumps({"loader": loader, "rows": train.num_rows}), encoding="utf-8")
-    waiting.replace(folder / "result.json")
+    _write(folder / "result.json", json.dumps({"loader": loader, "rows": train.num_rows}))
 
 
 def main(folder: Path) -> int:
@@ -125,9 +158,16 @@ def main(folder: Path) -> int:
         run(folder)
     except Exception:  # noqa: BLE001 (a trainer is foreign code; whatever it raises is the job's outcome)
         traceback.print_exc()
-        (folder / "failure.txt").write_text(traceback.format_exc()[-2000:], encoding="utf-8")
+        _write(folder / "failure.txt", traceback.format_exc()[-2000:])
         return 1
     return 0
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole text or, if this process dies, nothing."""
+    waiting = path.with_suffix(".part")
+    waiting.write_text(text, encoding="utf-8")
+    waiting.replace(path)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ def why(tx: Transaction, row_id: str) -> Node:
 def _find(tx: Transaction, row_id: str) -> Row:
     kind = row_id.partition("-")[0]
     if kind not in KINDS:
-        raise StateError(f'"{row_id}" is no id; ids begin with {", ".join(sorted(KINDS))}, then "-"')
+        kinds = ", ".join(f"{kind}-" for kind in sorted(KINDS))
+        raise StateError(f'"{row_id}" is not an id that has a why; those begin with one of {kinds}')
     row: Row = tx.get(KINDS[kind], row_id)
     return row
 

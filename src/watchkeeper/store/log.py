@@ -205,11 +205,12 @@ class Log:
         first, rows = self._connection.execute(query).fetchall()[0]
         return (first.replace(tzinfo=UTC) if first else None), int(rows)
 
-    def first_rows(self, model: str, limit: int = 200_000) -> pa.Table:
-        """The features of the earliest predictions."""
-        names = ", ".join(_quoted(name) for name in self._features[model])
+    def first_rows(self, model: str, feature: str = "", limit: int = 200_000) -> pa.Table:
+        """The features of the earliest predictions, or one feature of the earliest that have it."""
+        names = _quoted(feature) if feature else ", ".join(_quoted(name) for name in self._features[model])
+        known = f"WHERE {_quoted(feature)} IS NOT NULL" if feature else ""
         return self._connection.execute(
-            f"SELECT {names} FROM {_predictions(model)} ORDER BY event_time LIMIT {limit}"
+            f"SELECT {names} FROM {_predictions(model)} {known} ORDER BY event_time LIMIT {limit}"
         ).to_arrow_table()
 
     def profiles(self, model: str, plans: Sequence[Plan], starts: Sequence[datetime], grain: str) -> list[Part]:
