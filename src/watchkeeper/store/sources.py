@@ -280,35 +280,35 @@ def summary(table: ir.Table, plans: Iterable[Plan]) -> ir.Table:
 
     Returns rows of `column, version, grain_start, label, bin, value, n, low, high`.
     """
-    version = table["version"].fill_null(ALL) if "version" in table.columns else ibis.literal(ALL)
-    start = table["grain_start"] if "grain_start" in table.columns else ibis.null("timestamp")
-    parts = []
-    for plan in plans:
-        column = table[plan.name]
-        if plan.kind is Kind.NUMERIC:
-            assert plan.grid is not None
-            number = _declared(column.cast("float64"), plan.missing)
-            shown = table.select(
-                version=version, grain_start=start, label=_label(table, plan), bin=bin_number(number, plan.grid),
-                value=ibis.null("string"), low=number, high=number,
-            )  # fmt: skip
-        else:
-            text = _declared(_category(column), plan.missing)
-            shown = table.select(
-                version=version, grain_start=start, label=_label(table, plan), bin=ibis.null("int64"),
-                value=text, low=ibis.null("float64"), high=ibis.null("float64"),
-            )  # fmt: skip
-        counted = shown.group_by(["version", "grain_start", "label", "bin", "value"]).agg(
-            n=shown.count(), low=shown.low.min(), high=shown.high.max()
-        )
-        parts.append(counted.mutate(column=ibis.literal(plan.name)))
+    keys = {}  # what rows are counted by, beside the bin; the rest is constant and costs nothing
+    if "version" in table.columns:
+        keys["version"] = table["version"].fill_null(ALL)
+    if "grain_start" in table.columns:
+        keys["grain_start"] = table["grain_start"]
+    parts = [_counted(table, plan, keys) for plan in plans]
     return ibis.union(*parts) if len(parts) > 1 else parts[0]
 
 
-def _label(table: ir.Table, plan: Plan) -> ir.Column:
+def _counted(table: ir.Table, plan: Plan, keys: Mapping[str, ir.Column]) -> ir.Table:
+    column, keys = table[plan.name], dict(keys)
     if plan.by_label and "label" in table.columns:
-        return table["label"].cast("int64").cast("string").fill_null(UNLABELLED)
-    return ibis.literal(UNLABELLED)
+        keys["label"] = table["label"].cast("int64").cast("string").fill_null(UNLABELLED)
+    if plan.kind is Kind.NUMERIC:
+        assert plan.grid is not None
+        number = _declared(column.cast("float64"), plan.missing)
+        shown = table.select(**keys, bin=bin_number(number, plan.grid), number=number)
+        counted = shown.group_by([*keys, "bin"]).agg(n=shown.count(), low=shown.number.min(), high=shown.number.max())
+    else:
+        shown = table.select(**keys, value=_declared(_category(column), plan.missing))
+        counted = shown.group_by([*keys, "value"]).agg(n=shown.count())
+    constants = {
+        "version": ibis.literal(ALL), "grain_start": ibis.null("timestamp"), "label": ibis.literal(UNLABELLED),
+        "bin": ibis.null("int64"), "value": ibis.null("string"),
+        "low": ibis.null("float64"), "high": ibis.null("float64"),
+    }  # fmt: skip
+    names = ("version", "grain_start", "label", "bin", "value", "n", "low", "high")
+    there = {name: counted[name] if name in counted.columns else constants[name] for name in names}
+    return counted.select(column=ibis.literal(plan.name), **there)
 
 
 def collect(counts: pa.Table, plans: Iterable[Plan]) -> list[Part]:
