@@ -39,6 +39,11 @@ class ArmData:
     def labelled(self) -> int:
         return sum(arm.n for arm in self.losses.values())
 
+    @property
+    def loss(self) -> float | None:
+        """The mean log loss of the labelled rows; not to be compared plainly, for the arms' days differ."""
+        return sum(arm.n * arm.mean for arm in self.losses.values()) / self.labelled if self.labelled else None
+
 
 def look(
     rollout: Rollout,
@@ -72,7 +77,10 @@ def look(
         "share": rollout.share,
         "n_champion": champion.n,
         "n_candidate": candidate.n,
+        "labelled_champion": champion.labelled,
         "labelled_candidate": candidate.labelled,
+        "loss_champion": champion.loss,
+        "loss_candidate": candidate.loss,
         "difference": value,
         "low": low,
         "high": high,
