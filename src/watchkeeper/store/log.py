@@ -63,10 +63,10 @@ class Log:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = duckdb.connect(str(path))
-        except (duckdb.IOException, OSError) as problem:
+        except (duckdb.Error, OSError) as problem:
             raise StateError(
                 f"the event log {path} cannot be opened: {str(problem).splitlines()[0]}. Only one process may hold it;"
-                " stop the other one or write through its server"
+                " if another one does, stop that one or write through its server"
             ) from problem
         self._features: dict[str, dict[str, str]] = {}
         self._compiled: dict[tuple[Plan, ...], str] = {}
