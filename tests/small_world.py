@@ -25,7 +25,7 @@ from watchkeeper.windows import DAY, Window
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 ROWS = 200
-NAME = "loans"
+NAME, CHAMPION = "loans", "base"
 Event = dict[str, Any]
 
 MONITORS = [
@@ -66,7 +66,7 @@ def reference(days: int = 5) -> pa.Table:
     return pa.table({name: [row[name] for row in rows] for name in rows[0]})
 
 
-def prediction(i: int, day: int, at: datetime | None = None, version: str = "v1", name: str = NAME) -> Event:
+def prediction(i: int, day: int, at: datetime | None = None, version: str = CHAMPION, name: str = NAME) -> Event:
     row = values(i)
     return {
         "kind": "prediction",
@@ -110,7 +110,7 @@ class World:
         self.seen: set[str] = set()
         self.open()
         if self.referred and not self.champions():
-            self.engine.install(NAME, "v1", reference(), actor="tests")
+            self.engine.install(NAME, CHAMPION, reference(), actor="tests")
 
     def open(self) -> None:
         self.engine = Engine(self.folder, self.settings, clock=lambda: self.now, patience=self.patience)

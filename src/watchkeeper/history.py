@@ -37,7 +37,7 @@ class History:
             if key.start is not None:
                 self._grains[key.column, key.label].append((key.start, key, profile))
         for kept in self._grains.values():
-            kept.sort(key=_start)
+            kept.sort(key=lambda part: (part[0], part[1].version))
         self._references = {(k.version, k.column, k.label): (k.id, p) for k, p in references}
         self._champions, self._grids, self._grain, self._threshold = champions, grids, grain, threshold
         self._merged: dict[tuple[str, str, Window, str], tuple[Profile | None, tuple[str, ...]]] = {}
