@@ -19,16 +19,18 @@ from typing import Annotated, Any
 
 import typer
 import uvicorn
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.tree import Tree
 
 from watchkeeper import comparison, config, events
-from watchkeeper.demo.story import SERVING, Demo, Event, Story, prepare
+from watchkeeper.demo.story import SERVING, Demo, Story
 from watchkeeper.engine import Engine
 from watchkeeper.errors import DataError, StateError, WatchkeeperError
-from watchkeeper.records import Incident, IncidentState, Status, Transition, Verdict
+from watchkeeper.incidents import NEW
+from watchkeeper.records import Incident, IncidentState, Reason, Rollout, RolloutState, Status, Transition, Verdict
 from watchkeeper.server.app import create_app
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.sources import connect, read
@@ -84,7 +86,6 @@ def demo(
     serve = serve and not as_json
     if serve:
         _free(host, port)
-    prepare(store)
     year = Demo(store)
     if not as_json:
         _introduce(store)
@@ -379,50 +380,49 @@ def _send(store: Path, found: Iterator[tuple[str, dict[str, Any]]]) -> int:
 
 
 def _introduce(store: Path) -> None:
-    out.print("[bold]A year of flights out of New York[/]: will a flight arrive more than 15 minutes late?")
-    out.print("The model learns from January and February 2013 and then serves every flight of the year, day by day.")
+    out.print("[bold]A year of flights out of New York[/]: which will arrive more than 15 minutes late?")
     out.print(
-        "Flights, weather and delays are real. Injected: a wind sensor that reports -999 for a week in August, an"
+        "The model learns from January and February 2013, then serves every flight of the year, day by day. Flights,"
+        " weather and delays are real. Injected: a wind sensor that reports -999 for a week in August, a bad candidate"
+        " that somebody ships past the gate in October, and an afternoon of slow answers in November."
     )
-    out.print(
-        "afternoon of slow answers in November, and a bad candidate that somebody ships past the gate in October."
-    )
-    out.print(f"Everything is kept in {store}.\n")
+    out.print(f"Everything is kept in {store}.\n", highlight=False)
 
 
 def _tell(console: Console, step: Transition, year: Demo) -> None:
     kind = step.subject.partition("-")[0]
-    text = f"{show_time(step.at)[:10]}  "
-    if kind == "incident":
-        with year.engine.state.snapshot() as tx:
-            incident = tx.get(Incident, step.subject)
-        if step.before == step.after:
+    with year.engine.state.snapshot() as tx:
+        if kind == "incident" and step.before != step.after:
+            what, text = f"{step.severity} {WORDS.get(step.after, step.after)}", tx.get(Incident, step.subject).title
+            style = {"resolved": "green"}.get(step.after, "bold red" if step.severity < "P2" else "yellow")
+        elif kind == "rollout":
+            what, text, style = f"rollout {tx.get(Rollout, step.subject).candidate}", step.after, "cyan"
+            if step.after.startswith(RolloutState.ROLLED_BACK):
+                text, style = (
+                    f"rolled back: {step.note if step.reason is Reason.ARM_WORSE else step.reason.sentence}",
+                    "bold red",
+                )
+        elif kind == "action" and step.before != NEW:
+            what, text, style = "retrain", f"{step.after}: {step.note}", "cyan"
+        else:
             return
-        text += f"{step.severity} {incident.title}: {step.after}"
-        style = {"resolved": "green", "acknowledged": "cyan"}.get(
-            step.after, "bold red" if step.severity < "P2" else "yellow"
-        )
-    else:
-        text += f"{kind}: {step.after}; {step.note or step.reason.sentence}"
-        style = "bold red" if step.after.startswith("rolled back") else "cyan"
-    console.print(_escaped(text), style=style, highlight=False)
+    console.print(f"{show_time(step.at)[:10]}  {what:<12} {_escaped(text)}", style=style, highlight=False)
+
+
+WORDS = {"open": "opened", "acknowledged": "taken on", "resolved": "over"}
 
 
 def _conclude(story: Story) -> None:
-    table = Table("Began", "Noticed", "Origin", "What happened", "What was done", title="The year (times in UTC)")
+    table = Table("Began", "Noticed", "What happened", "What was done", title="The year (UTC)", box=SIMPLE_HEAD)
     for event in story.events:
-        table.add_row(
-            *map(_escaped, _cells(event)), style={"injected": "bold", "real": "", "action": "dim"}[event.origin]
-        )
+        injected = "[bold magenta]injected[/] " if event.origin == "injected" else ""
+        began, noticed = show_time(event.began)[:10], show_time(event.noticed)[:10]
+        table.add_row(began, noticed, injected + _escaped(event.what), _escaped(event.done))
     out.print(table)
     rates = story.to_dict()["rows_per_second"]
     shown = [(hop, rates[hop]) for hop in ("log", "summarise", "judge")]
-    out.print("Rows a second: " + ", ".join(f"{hop} {rate:,}" for hop, rate in shown))
+    out.print("Rows a second: " + ", ".join(f"{hop} {rate:,}" for hop, rate in shown), highlight=False)
     out.print(f"{story.rows['serve']:,} of {story.rows['read']:,} flights served; the rest trained the first model.")
-
-
-def _cells(event: Event) -> tuple[str, ...]:
-    return show_time(event.began), show_time(event.noticed), event.origin, event.what, event.done
 
 
 def _status(tx: Any, model: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def train(rows: pa.Table, folder: Path) -> str:
         for name in CATEGORIES
     }
     classifier = HistGradientBoostingClassifier(
-        max_iter=80, learning_rate=0.1, max_leaf_nodes=31, min_samples_leaf=40, l2_regularization=5.0,
+        max_iter=60, learning_rate=0.12, max_leaf_nodes=31, min_samples_leaf=40, l2_regularization=5.0,
         categorical_features=list(range(len(CATEGORIES))), early_stopping=False, random_state=0,
     )  # fmt: skip
     with threadpool_limits(limits=1):  # more threads than idle cores make it many times slower

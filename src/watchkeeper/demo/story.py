@@ -25,7 +25,7 @@ from watchkeeper import config
 from watchkeeper.demo import flights
 from watchkeeper.engine import Engine
 from watchkeeper.errors import StateError
-from watchkeeper.records import Action, Incident, Rollout, RolloutState, Transition
+from watchkeeper.records import Action, ActionState, Incident, Rollout, RolloutState, Transition
 from watchkeeper.registry import resolve
 from watchkeeper.serving import Server
 from watchkeeper.store.state import Transaction
@@ -246,7 +246,7 @@ class Demo:
         with self.engine.state.snapshot() as tx:
             found = [
                 *(_of_incident(incident, tx) for incident in tx.select(Incident)),
-                *(_of_action(action) for action in tx.select(Action)),
+                *(_of_refusal(action) for action in tx.select(Action, state=ActionState.REFUSED)),
                 *(_of_rollout(rollout, rollout.candidate == self._shipped) for rollout in tx.select(Rollout)),
             ]
         return sorted(found, key=lambda event: (event.began, event.noticed))
@@ -258,32 +258,33 @@ def _of_incident(incident: Incident, tx: Transaction) -> Event:
     spells = [spell for (cause, column), spell in injected.items() if cause == incident.cause and column in columns]
     caused = any(spell.start - DAY < incident.since < spell.end for spell in spells)
     acted = [action for action in tx.select(Action, model=incident.model) if incident.id in action.because]
-    done = [f"{action.kind} {action.state}" for action in acted]
-    done.append(f"resolved {show_time(incident.resolved_at)}" if incident.resolved_at else f"still {incident.state}")
+    done = [f"retrained as {action.detail['version']}" for action in acted if action.state is ActionState.DONE]
+    over = incident.resolved_at
+    done.append(f"over {show_time(over)[:10]}" if over else f"still {incident.state}")
     return Event(
         incident.id, "injected" if caused else "real", f"{incident.severity} {incident.title}", incident.since,
         incident.opened_at, ", ".join(done),
     )  # fmt: skip
 
 
-def _of_action(action: Action) -> Event:
-    note = f"{action.state}: {action.reason.sentence}"
-    found = str(action.detail.get("note", ""))
+def _of_refusal(action: Action) -> Event:
     return Event(
-        action.id, "action", f"{action.kind.capitalize()} asked for", action.planned_at, action.planned_at,
-        f"{note} ({found})" if found else note,
+        action.id, "action", "Retraining", action.planned_at, action.planned_at,
+        f"candidate refused on the hold-out: {action.detail['note']}",
     )  # fmt: skip
 
 
 def _of_rollout(rollout: Rollout, bad: bool) -> Event:
-    ended = f" on {show_time(rollout.ended_at)}" if rollout.ended_at else ""
-    served = rollout.looks[-1]["n_candidate"] if rollout.looks else 0
-    return Event(
-        rollout.id, "injected" if bad else "action",
-        f"{'Bad candidate' if bad else 'Candidate'} {rollout.candidate} against {rollout.champion}",
-        rollout.started_at, rollout.ended_at or rollout.started_at,
-        f"{rollout.state}{ended} after {served:,} flights: {rollout.reason.sentence}",
-    )  # fmt: skip
+    served = f"{rollout.looks[-1]['n_candidate'] if rollout.looks else 0:,} flights"
+    breached = " and ".join(rollout.looks[-1]["breached"]) if rollout.looks else ""
+    done = {
+        RolloutState.PROMOTED: f"proven on {served}, promoted",
+        RolloutState.ROLLED_BACK: f"rolled back after {served}: {breached or 'not proven in time'}",
+        RolloutState.RUNNING: f"at {rollout.share:.0%} of the traffic, {served} so far",
+    }[rollout.state]
+    what = f"{'Bad candidate' if bad else 'Candidate'} {rollout.candidate} against {rollout.champion}"
+    origin = "injected" if bad else "action"
+    return Event(rollout.id, origin, what, rollout.started_at, rollout.ended_at or rollout.started_at, done)
 
 
 def _within(moments: pa.ChunkedArray, window: Window) -> pa.ChunkedArray:
