@@ -226,8 +226,8 @@ def _category(column: ir.Column) -> ir.StringColumn:
     if not column.type().is_floating():
         return column.cast("string")
     number = column.cast("float64")
-    whole = (number == number.floor()) & (number.abs() < float(2**53))
-    words = ibis.ifelse(whole, number.try_cast("int64").cast("string"), number.cast("string"))
+    whole = ibis.ifelse(number.isnan() | (number.abs() >= float(2**53)), ibis.null("float64"), number).cast("int64")
+    words = ibis.ifelse(whole.cast("float64") == number, whole.cast("string"), number.cast("string"))
     return ibis.ifelse(number.isnan(), ibis.null("string"), words)
 
 
