@@ -36,6 +36,8 @@ UNLABELLED = "none"
 """The label, in the summarising expression, of rows without one."""
 SAMPLE = 200_000
 """Rows that a grid is fitted to, at most."""
+GUESSED = 20_000
+"""Rows of a CSV that its types are guessed from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,19 +134,38 @@ def _read_path(connection: ibis.BaseBackend, path: Path, name: str) -> ir.Table:
         if not pattern and path.stat().st_size == 0:
             raise DataError(f"{path} is empty: it has no header and no rows")
     try:
-        if kind == "parquet":
-            return connection.read_parquet(target)
-        table = connection.read_csv(target, sample_size=-1, skip=0)
-        if len(table.columns) == 1 and any(sign in table.columns[0] for sign in ",;\t|"):
-            raise DataError(
-                f'{path} was read as a single column called "{table.columns[0]}": not all of its rows have the same'
-                " number of fields; mend them"
-            )
-        # text is parsed once, not at each query
-        parsed = connection.create_table(ibis.util.gen_name(name), table, temp=True)
+        return connection.read_parquet(target) if kind == "parquet" else _parsed(connection, target, name)
     except duckdb.Error as problem:
         raise DataError(f"{path} cannot be read as {kind}: {_said(problem)}") from problem
-    return parsed
+
+
+def _parsed(connection: ibis.BaseBackend, target: str, name: str) -> ir.Table:
+    """A CSV as a table in memory, so that text is parsed once and not at each query.
+
+    Types are guessed from the first rows, and from all of them where that guess proves wrong further down.
+    """
+    try:
+        table = _load(connection, target, name, GUESSED)
+        texts = [column for column in table.columns if table[column].type().is_string()]
+        filled = scalars(table, {"rows": table.count()} | {f"c{i}": table[c].count() for i, c in enumerate(texts)})
+        if filled["rows"] > GUESSED:
+            head = table.limit(GUESSED)
+            seen = scalars(head, {f"c{i}": head[c].count() for i, c in enumerate(texts)}) if texts else {}
+            if any(filled[key] and not count for key, count in seen.items()):
+                table = _load(connection, target, name, -1)
+    except duckdb.Error:
+        table = _load(connection, target, name, -1)
+    return table
+
+
+def _load(connection: ibis.BaseBackend, target: str, name: str, rows: int) -> ir.Table:
+    table = connection.read_csv(target, sample_size=rows, skip=0)
+    if len(table.columns) == 1 and any(sign in table.columns[0] for sign in ",;\t|"):
+        raise DataError(
+            f'{target} was read as a single column called "{table.columns[0]}": not all of its rows have the same'
+            " number of fields; mend them"
+        )
+    return connection.create_table(ibis.util.gen_name(name), table, temp=True)
 
 
 def _said(problem: duckdb.Error) -> str:
