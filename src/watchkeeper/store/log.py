@@ -226,7 +226,8 @@ class Log:
             " FROM chosen LEFT JOIN known USING (request_id)"
         )
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_BATCH} AS {rows}")
-        return collect(self._connection.execute(self._compile(tuple(plans))).to_arrow_table(), plans)
+        # as a relation, which is run to its end: execute() streams, and its full buffer can block a union for ever
+        return collect(self._connection.sql(self._compile(tuple(plans))).to_arrow_table(), plans)
 
     def _compile(self, plans: tuple[Plan, ...]) -> str:
         if plans not in self._compiled:
