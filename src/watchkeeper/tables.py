@@ -75,10 +75,9 @@ def count(before: Side, after: Side, model: ModelConfig, names: Sequence[str]) -
     settings = {f"c{i}": known[name] for i, name in enumerate(names)}
     truths = [name for name in names if before.table[name].type().is_boolean()]
     first, second = (Side(s.title, _fitted(s, names, known, truths)) for s in (before, after))
-    missing = {key: _missing_values(column) for key, column in settings.items()}
-    numeric = {key: missing[key] for key, column in settings.items() if column.kind is Kind.NUMERIC}
+    numeric = {key: column.missing for key, column in settings.items() if column.kind is Kind.NUMERIC}
     grids = sources.fit_grids(first.table, numeric)
-    plans = [sources.Plan(key, column.kind, grids.get(key), missing[key]) for key, column in settings.items()]
+    plans = [sources.Plan(key, column.kind, grids.get(key), column.missing) for key, column in settings.items()]
     now, then = _summarised((second.table, first.table), plans)
     return {
         name: Subject(now[key], then[key], grids.get(key), model.threshold, 1, 1, {}, {})
@@ -95,12 +94,6 @@ def _summarised(tables: Sequence[Any], plans: Sequence[sources.Plan]) -> Iterato
         query = query or connection.compile(sources.summary(connection.table("side"), plans))
         counts = connection.raw_sql(query).to_arrow_table()
         yield {part.column: part.profile for part in sources.collect(counts, plans)}
-
-
-def _missing_values(column: ColumnConfig) -> tuple[float | str, ...]:
-    if column.kind is Kind.NUMERIC:
-        return tuple(value for value in column.missing if isinstance(value, (int, float)))
-    return tuple(f"{value:g}" if isinstance(value, float) else str(value) for value in column.missing)
 
 
 def _fitted(side: Side, names: Sequence[str], known: Mapping[str, ColumnConfig], truths: Sequence[str]) -> Any:

@@ -449,6 +449,8 @@ def test_the_first_rows_are_the_earliest_and_hold_the_features_alone(log: Log) -
     log.append(M, rows("abc", at=[NOON, NOON - DAY, NOON + DAY], age=[1.0, 2.0, 3.0], country=["NL"] * 3))
     found = log.first_rows(M, limit=2)
     assert found.to_pydict() == {"age": [2.0, 1.0], "country": ["NL", "NL"]}
+    log.append(M, rows("d", at=[NOON - 2 * DAY], country=["DE"]))
+    assert log.first_rows(M, "age", limit=2).to_pydict() == {"age": [2.0, 1.0]}, "of those that have it"
 
 
 # samples
