@@ -84,7 +84,8 @@ class Look:
         limit = words.limit(self.limit or 0.0, self.direction, self.metric, self.column, self.relative)
         if self.low is None or self.high is None:
             return f"limit {limit}"
-        return f"{words.interval(self.low, self.high, self.metric, self.column, self.relative)}; limit {limit}"
+        interval = words.interval(self.low, self.high, self.metric, self.column, self.relative)
+        return f"{self.relative or ''} {interval}; limit {limit}".lstrip()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can carry it."""
@@ -142,7 +143,7 @@ class Comparison:
         changed = list(dict.fromkeys(look.column for look in self.breaches))
         if changed:
             names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-            return f"{len(changed)} of {words.count(len(looked), 'column')} changed: {names}."
+            return f"{len(changed)} of {words.count(len(looked), 'column')} breach a limit: {names}."
         judged = sum(look.status is Status.HEALTHY for look in self.points)
         text = f"No limit is breached: {words.count(judged, 'look')} at {words.count(len(looked), 'column')}."
         unsure = sum(look.reason == Reason.NOT_CONFIDENT.sentence for look in self.points)
@@ -209,7 +210,8 @@ class Comparison:
                 ("Breaches", f"{len(self.breaches):,}"),
             ),
             findings=tuple(
-                report.Finding(column, tuple(sentences), anchors.get(column, "")) for column, sentences in found.items()
+                report.Finding(column, tuple(f"{s[:1].upper()}{s[1:]}." for s in sentences), anchors.get(column, ""))
+                for column, sentences in found.items()
             ),
             charts=tuple(sorted(drawn, key=lambda chart: chart.tone != "bad")),
             table=report.Table(
@@ -238,7 +240,7 @@ class Comparison:
 def show(comparison: Comparison, console: Console) -> None:
     """Print a comparison for a terminal: breaches first, a line each, then what else there is to know."""
     mark = Text("healthy", "bold green") if comparison.healthy else Text("changed", "bold red")
-    console.print(mark, Text(comparison.summary))
+    console.print(mark, Text(comparison.summary), sep=": ")
     for look in comparison.breaches:
         console.print(Text("  ✗ ", "red") + Text(look.column, "bold") + Text(f": {look.sentence}"))
     unsure = [look for look in comparison.points if look.reason == Reason.NOT_CONFIDENT.sentence]
@@ -489,7 +491,9 @@ def _said(look: Look) -> str:
             size = "a large shift" if (look.low or 0.0) > 0.25 else "a shift"
             return f"{size} of the distribution, population stability index {words.number(value)}"
         case "ks":
-            return f"Kolmogorov-Smirnov distance {words.number(value)}, the most that the distribution functions are apart"
+            return (
+                f"Kolmogorov-Smirnov distance {words.number(value)}, the most that the distribution functions are apart"
+            )
         case "jensen_shannon":
             return f"Jensen-Shannon distance {words.number(value)} between the distributions"
         case "wasserstein":

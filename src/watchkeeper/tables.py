@@ -92,7 +92,8 @@ def _summarised(tables: Sequence[Any], plans: Sequence[sources.Plan]) -> Iterato
     for table in tables:
         connection.create_view("side", table, overwrite=True)
         query = query or connection.compile(sources.summary(connection.table("side"), plans))
-        counts = connection.raw_sql(query).to_arrow_table()
+        # as a relation, which is run to its end: execute() streams, and its full buffer can block a union for ever
+        counts = connection.con.sql(query).to_arrow_table()
         yield {part.column: part.profile for part in sources.collect(counts, plans)}
 
 
