@@ -6,11 +6,15 @@ those that are wanted, no more and no fewer.
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pyarrow as pa
@@ -97,6 +101,17 @@ class Recorder:
         self.notices.append(notice)
 
 
+@cache
+def _installed(settings: str) -> Path:
+    """A store in which the champion was just installed, made once for each configuration."""
+    folder = Path(mkdtemp(prefix="watchkeeper-small-world-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    engine = Engine(folder, Config.model_validate_json(settings), clock=lambda: START)
+    engine.install(NAME, CHAMPION, reference(), actor="tests")
+    engine.close()
+    return folder
+
+
 @dataclass
 class World:
     folder: Path
@@ -108,9 +123,9 @@ class World:
     def __post_init__(self) -> None:
         self.told = Recorder()
         self.seen: set[str] = set()
+        if self.referred and not (self.folder / "state.db").exists():
+            shutil.copytree(_installed(self.settings.model_dump_json()), self.folder, dirs_exist_ok=True)
         self.open()
-        if self.referred and not self.champions():
-            self.engine.install(NAME, CHAMPION, reference(), actor="tests")
 
     def open(self) -> None:
         self.engine = Engine(self.folder, self.settings, clock=lambda: self.now, patience=self.patience)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,21 +14,59 @@ from small_world import state_of
 from watchkeeper.records import IncidentState
 
 PLACES = {
-    "record": ["Log._insert:before:1", "Log._insert:after:1", "Log._insert:after:2", "Inbox.reject:after:1", "Inbox.done:before:1"],
-    "summarise": ["Engine.summarise:before:1", "Transaction.put_profiles:after:1", "Transaction.set_cursor:after:2", "Engine.summarise:after:1"],
-    "measure, judge, gather": ["Engine.measure:after:1", "Engine.judge:after:1", "Transaction.change:after:1", "timeline.write:after:1", "Transaction.audit:after:1", "Engine.gather:after:1"],
+    "record": [
+        "Log._insert:before:1",
+        "Log._insert:after:1",
+        "Log._insert:after:2",
+        "Inbox.reject:after:1",
+        "Inbox.done:before:1",
+    ],
+    "summarise": [
+        "Engine.summarise:before:1",
+        "Transaction.put_profiles:after:1",
+        "Transaction.set_cursor:after:2",
+        "Engine.summarise:after:1",
+    ],
+    "measure, judge, gather": [
+        "Engine.measure:after:1",
+        "Engine.judge:after:1",
+        "Transaction.change:after:1",
+        "timeline.write:after:1",
+        "Transaction.audit:after:1",
+        "Engine.gather:after:1",
+    ],
     "tell": ["Engine.tell:before:1", "notify._try:before:1", "notify._settle:before:1", "Engine.tell:after:1"],
-    "act": ["Engine.act:before:1", "Retraining.start:before:1", "Retraining._launch:before:1", "subprocess.Popen:before:1", "subprocess.Popen:after:1", "Registry.add:before:1", "Registry.add:after:1", "traffic.offer:after:1", "Engine.act:after:1"],
-    "prove": ["Engine.prove:before:1", "traffic.prove:after:1", "Registry.set_route:before:1", "Registry.set_route:after:1", "traffic.prove:after:2", "Transaction.crown:after:1", "traffic._close_incidents:after:1", "traffic.steer:before:1", "Engine.prove:after:1"],
-}  # fmt: skip
+    "act": [
+        "Engine.act:before:1",
+        "Retraining.start:before:1",
+        "Retraining._launch:before:1",
+        "subprocess.Popen:before:1",
+        "subprocess.Popen:after:1",
+        "Registry.add:before:1",
+        "Registry.add:after:1",
+        "traffic.offer:after:1",
+        "Engine.act:after:1",
+    ],
+    "prove": [
+        "Engine.prove:before:1",
+        "traffic.prove:after:1",
+        "Registry.set_route:before:1",
+        "Registry.set_route:after:1",
+        "traffic.prove:after:2",
+        "Transaction.crown:after:1",
+        "traffic._close_incidents:after:1",
+        "traffic.steer:before:1",
+        "Engine.prove:after:1",
+    ],
+}
 
 
 @pytest.fixture(scope="module")
-def processes() -> Iterator[multiprocessing.context.ForkServerContext]:
+def processes() -> multiprocessing.context.ForkServerContext:
     """Processes that are forked from one that has imported what takes long, and has nothing open."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pytest", "watchkeeper.engine"])
-    yield context
+    return context
 
 
 @pytest.fixture(scope="module")

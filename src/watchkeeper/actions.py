@@ -36,6 +36,8 @@ from watchkeeper.windows import Window, floor, show_duration
 
 RETRAIN = "retrain"
 UNDER_WAY = (ActionState.PLANNED, ActionState.RUNNING)
+FEWEST_HELD_OUT = 100
+"""Held-out rows below which nothing is trained: the interval of so few log losses does not hold."""
 
 
 def plan(
@@ -126,7 +128,7 @@ class Retraining:
         facts = self._facts(action, now)
         train, holdout = self._rows(action.model, facts)
         facts["rows"] = train.num_rows
-        if train.num_rows < _policy(self.config.models[action.model]).min_rows or not holdout.num_rows:
+        if train.num_rows < _policy(self.config.models[action.model]).min_rows or holdout.num_rows < FEWEST_HELD_OUT:
             return self._end(replace(action, started_at=now), ActionState.REFUSED, Reason.TOO_LITTLE_DATA, now, **facts)
         with self.state.transaction() as tx:
             claimed: Action = tx.change(

@@ -137,7 +137,7 @@ def resolve(name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as problem:
+    except (ImportError, AttributeError, ValueError) as problem:
         raise ModelError(
             f'"{name}" cannot be loaded: {problem}; it must be module:function and importable'
         ) from problem

@@ -98,7 +98,7 @@ def offer(
         trained_on: the stretches of logged time that it was trained on.
         scores: `score` and `label` on the hold-out, one row each.
 
-    Raises ConflictError while another rollout runs.
+    Raises ConflictError while another rollout runs, StateError where there is nothing to compare.
     """
     if tx.select(Rollout, model=model, state=RolloutState.RUNNING):
         raise ConflictError(f'a candidate of model "{model}" is being rolled out already; wait for its end')
@@ -106,6 +106,8 @@ def offer(
     if not champions:
         raise StateError(f'model "{model}" has no champion to compare a candidate with; install one first')
     settings, champion = config.models[model], champions[-1][1]
+    if version == champion:
+        raise StateError(f'version "{version}" is the champion of model "{model}" already; offer another one')
     profiles = {(k.column, k.label): [p] for k, p in tx.profiles(model, None, version=champion)}
     fresh: dict[tuple[str, str], list[Profile]] = {}
     for window in trained_on:

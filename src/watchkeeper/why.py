@@ -98,7 +98,8 @@ def _profile_text(group: list[tuple[Key, int]]) -> str:
         return f"reference data of {first.version}: {first.column}, {rows:,} rows"
     moments = sorted(key.start for key, _ in group if key.start is not None)
     spread = f"{show_time(moments[0])} to {show_time(moments[-1])} UTC"
-    return f"{len(group)} profiles of {first.column}, {spread}, {rows:,} rows"
+    profiles = f"{len(group):,} profiles" if len(group) > 1 else "1 profile"
+    return f"{profiles} of {first.column}, {spread}, {rows:,} rows"
 
 
 def describe(row: Row) -> str:

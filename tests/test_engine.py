@@ -1,0 +1,364 @@
+"""The engine, hop by hop: what goes in, what is refused, what is kept, and who may hold the store."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from small_world import NAME, ROWS, Recorder, World, config, moment, outcome, prediction, reference, sentinel, state_of
+from watchkeeper import notify
+from watchkeeper.engine import Engine
+from watchkeeper.errors import ConflictError, StateError
+from watchkeeper.records import Delivery, DeliveryState, Incident, Point, Transition, Verdict
+from watchkeeper.registry import Route
+from watchkeeper.store.state import State
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.engine.close()
+
+
+# 1. record
+
+
+def test_what_cannot_be_taken_in_is_kept_with_its_reason_and_nothing_is_lost(world: World) -> None:
+    good = [prediction(i, 0) for i in range(3)]
+    strange: list[Any] = [
+        {**prediction(4, 0), "model": "nobody"},
+        {**prediction(5, 0), "model": "nobody"},
+        {**prediction(6, 0), "event_time": "yesterday"},
+        {"kind": "prophecy"},
+        ["no", "object"],
+        {**prediction(7, 0), "score": {"a": 1}},
+        "text",
+        None,
+    ]
+    world.engine.inbox.put([*good, *strange])
+    seen = world.at(0.5)
+    assert seen.tick.rows["record"] == 3
+    assert seen.tick.rows["reject"] == len(strange)
+    kept = world.rejects()
+    assert sorted(json.dumps(reject["event"]) for reject in kept) == sorted(map(json.dumps, strange))
+    assert {'there is no model "nobody" in the configuration'} < {reject["reason"] for reject in kept}
+    assert not list(world.engine.inbox.folder.glob("*"))
+    assert world.engine.log.totals(NAME)["predictions"] == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"not json at all",
+        b'{"kind": "prediction"',
+        b"\xff\xfe\x00 no text",
+        b"[" * 100_000,
+        b"9" * 5000,
+        b'{"kind":"prediction","model":"loans","request_id":"x","event_time":"2024-01-01T00:00:00Z","features":5}',
+    ],
+    ids=["words", "cut off", "no text", "deep", "endless number", "no features"],
+)
+def test_a_line_that_nobody_can_read_is_kept_and_holds_nothing_up(world: World, line: bytes) -> None:
+    good = json.dumps(prediction(1, 0)).encode()
+    world.engine.inbox.folder.mkdir()
+    (world.engine.inbox.folder / "1-1.ndjson").write_bytes(line + b"\n" + good + b"\n")
+    assert world.at(0.5).tick.rows["record"] == 1
+    assert len(world.rejects()) == 1
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [
+        2**70,
+        -(2**200),
+        "twelve",
+        True,
+        [1],
+        {"a": 1},
+        "NaN",
+        "Infinity",
+        float("nan"),
+        float("-inf"),
+        1e308,
+        "\x00",
+        "\ud800",
+        "",
+    ],
+    ids=repr,
+)
+def test_no_value_of_a_feature_stops_the_engine(world: World, amount: Any) -> None:
+    world.day(0)
+    odd = prediction(1, 50, moment(0.5))
+    odd["features"]["amount"] = amount
+    odd["features"]["country"] = amount
+    odd["features"]["unheard of"] = amount
+    world.engine.inbox.put([odd, prediction(2, 50, moment(0.5))])
+    world.at(1).want()
+    assert world.counted(0) == ROWS + 2
+    assert not world.rejects()
+
+
+def test_an_event_sent_twice_is_one_row_whatever_the_second_says(world: World) -> None:
+    world.engine.inbox.put([prediction(1, 0), {**prediction(1, 0), "score": 0.9}, outcome(1, 0), outcome(1, 0)])
+    world.engine.inbox.put([prediction(1, 0)])
+    world.at(1).want()
+    assert world.counted(0) == 1
+    assert world.engine.log.totals(NAME) == {"predictions": 1, "labelled": 1, "orphans": 0, "set_aside": 0}
+
+
+def test_an_outcome_may_come_before_its_prediction(world: World) -> None:
+    world.engine.inbox.put([outcome(i, 0) for i in range(ROWS)])
+    world.at(0.5).want()
+    assert world.engine.log.totals(NAME)["orphans"] == ROWS
+    world.day(0, labels=False)
+    world.day(1)
+    world.at(2).want()
+    assert world.verdict("log loss", 1).n == ROWS
+
+
+# 2. and 3. summarise, measure
+
+
+def test_nothing_comes_of_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, referred=False)
+    for day in (0, 0, 5):
+        tick = world.at(day).want().tick
+        assert not +tick.rows
+    assert not world.rows(Point)
+    world.engine.close()
+
+
+def test_a_window_is_looked_at_once_it_is_over_and_the_log_covers_it(tmp_path: Path) -> None:
+    weekly = {"name": "drift", "metric": "psi", "columns": "features", "window": "7d", "above": 0.25}
+    world = World(tmp_path, config(monitors=[weekly]))
+    for day in range(9):
+        world.day(day)
+        world.at(day + 0.5)
+    world.at(9)
+    assert {(v.window.start, v.window.end) for v in world.rows(Verdict)} == {
+        (moment(d), moment(d + 7)) for d in range(3)
+    }
+    world.engine.close()
+
+
+def test_each_row_names_the_rows_it_came_of(world: World) -> None:
+    world.day(0, change=sentinel)
+    world.at(1)
+    [incident] = world.rows(Incident)
+    [opened] = world.rows(Transition)
+    [delivery] = world.rows(Delivery)
+    verdict = world.verdict("sentinel values", 1, "amount")
+    [point] = world.rows(Point, id=verdict.because[0])
+    assert delivery.because == (opened.id,)
+    assert opened.because == incident.because == (verdict.id,)
+    with world.engine.state.transaction() as tx:
+        assert {key.column for key, _ in tx.profile_keys(point.because)} == {"amount"}
+    assert {row.config for row in (point, verdict, incident)} == {world.settings.version}
+
+
+def test_performance_is_shown_for_each_version_that_answered(world: World) -> None:
+    world.day(0)
+    world.engine.inbox.put([prediction(i, 100, moment(0.3), version="other") for i in range(50)])
+    world.engine.inbox.put([outcome(i, 100) for i in range(50)])
+    world.day(1)
+    world.at(2)
+    shown = world.rows(Point, metric="log_loss", monitor="", window_end=moment(1))
+    assert {point.version: point.n for point in shown} == {"base": ROWS, "other": 50}
+
+
+# 5. gather
+
+
+def test_two_people_cannot_both_take_an_incident_on(world: World) -> None:
+    world.day(0, change=sentinel)
+    world.at(1)
+    [incident] = world.rows(Incident)
+    world.engine.acknowledge(incident.id, "dana")
+    with pytest.raises(ConflictError, match="acknowledged already; only an open incident can be acknowledged"):
+        world.engine.acknowledge(incident.id, "sam")
+    world.engine.resolve(incident.id, "dana")
+    with pytest.raises(ConflictError, match="is resolved already"):
+        world.engine.resolve(incident.id, "sam")
+    with pytest.raises(StateError, match="there is no incident incident-none"):
+        world.engine.resolve("incident-none", "sam")
+    assert [step.actor for step in world.rows(Transition, order="at")] == ["watchkeeper", "dana", "dana"]
+
+
+def test_the_samples_of_an_incident_can_be_written_as_json(world: World) -> None:
+    def no_number(event: dict[str, Any]) -> None:
+        event["features"]["amount"] = float("nan")
+
+    world.day(0, change=no_number)
+    world.at(1)
+    [incident] = world.rows(Incident)
+    json.dumps(incident.evidence, allow_nan=False)
+
+
+# 6. tell
+
+
+def test_a_channel_that_is_down_is_tried_again_by_later_ticks(world: World) -> None:
+    class Down(Recorder):
+        def send(self, notice: Any, now: Any) -> None:
+            raise notify.DeliveryError("no route to host", permanent=False)
+
+    world.engine.channels = {"ops": Down()}
+    world.day(0, change=sentinel)
+    world.at(1)
+    [waiting] = world.rows(Delivery)
+    assert (waiting.state, waiting.attempts) == (DeliveryState.PENDING, 1)
+    world.engine.channels = {"ops": world.told}
+    world.at(1.01).want()
+    assert [d.state for d in world.rows(Delivery)] == [DeliveryState.SENT]
+    assert len(world.told.notices) == 1
+
+
+# 8. prove
+
+
+def test_the_traffic_follows_what_is_written_and_mends_what_was_not_carried_out(world: World) -> None:
+    registry = world.engine.registry
+    assert registry.route(NAME) == Route("base")
+    rollout = world.engine.offer(NAME, "v1", "dana")
+    assert registry.route(NAME) == Route("base", "", "v1", rollout.share)
+    registry.set_route(NAME, Route("v7"))
+    world.at(0.1)
+    assert registry.route(NAME) == Route("base", "", "v1", rollout.share)
+
+
+def test_the_route_stays_as_it_was_if_the_decision_cannot_be_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StateError("the disk is full")
+
+    monkeypatch.setattr("watchkeeper.store.state.Transaction.audit", full)
+    with pytest.raises(StateError, match="full"):
+        world.engine.offer(NAME, "v1", "dana")
+    assert world.engine.registry.route(NAME) == Route("base")
+
+
+# who may hold the store
+
+
+def test_a_second_engine_on_the_store_is_told_so_and_harms_nothing(world: World) -> None:
+    world.day(0, change=sentinel)
+    world.at(1)
+    before = state_of(world.engine)
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
+        "from small_world import config\nfrom watchkeeper.engine import Engine\n"
+        "from watchkeeper.errors import StateError\n"
+        "try: Engine(Path(sys.argv[1]), config())\n"
+        "except StateError as problem: print(problem)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(world.folder), str(Path(__file__).parent)],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "log.duckdb cannot be opened" in done.stdout
+    assert "Only one process may hold it; if another one does, stop that one or write through its server" in done.stdout
+    assert not done.stderr
+    assert state_of(world.engine) == before
+
+
+def test_two_workers_on_one_state_do_not_double_what_a_person_and_the_engine_do(world: World) -> None:
+    world.day(0, change=sentinel)
+    world.at(1)
+    [incident] = world.rows(Incident)
+    outcomes: list[str] = []
+    barrier = threading.Barrier(4)
+
+    def work(name: str) -> None:
+        state = State(world.folder / "state.db")
+        barrier.wait()
+        try:
+            with state.transaction() as tx:
+                tx.change(incident)
+            outcomes.append(name)
+        except ConflictError:
+            pass
+        finally:
+            state.close()
+
+    workers = [threading.Thread(target=work, args=(str(i),)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(outcomes) == 1
+    assert world.rows(Incident)[0].revision == incident.revision + 1
+
+
+def test_two_workers_that_tell_send_each_notice_once(world: World) -> None:
+    world.engine.channels = {}
+    for day in range(6):
+        world.day(day, change=sentinel if day % 3 == 0 else lambda _: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.engine, "tell", lambda now: None)
+        world.at(6)
+    planned = len(world.rows(Delivery))
+    assert planned >= 2
+    told, barrier = Recorder(), threading.Barrier(3)
+
+    def work() -> None:
+        state = State(world.folder / "state.db")
+        barrier.wait()
+        for _ in range(planned):
+            notify.deliver(state, {"ops": told}, moment(6))
+        state.close()
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len({notice.id for notice in told.notices}) == len(told.notices) == planned
+
+
+def test_a_new_configuration_is_kept_once_and_goes_into_the_record(world: World) -> None:
+    world.reopen()
+    world.settings = config(resolve_after="5d")
+    world.reopen()
+    world.reopen()
+    with world.engine.state.transaction() as tx:
+        entries = [entry.subject for entry in tx.audit_trail() if entry.kind == "config"]
+    assert entries == [world.settings.version, config().version]
+
+
+def test_reference_data_without_a_column_is_refused_by_name(tmp_path: Path) -> None:
+    world = World(tmp_path, referred=False)
+    with pytest.raises(StateError, match='has no column "country"; add it, or take it out of the configuration'):
+        world.engine.install(NAME, "base", reference().drop_columns(["country"]))
+    assert not world.champions()
+    world.engine.close()
+
+
+def test_a_tick_tells_how_many_rows_each_hop_handled_and_how_long_it_took(world: World) -> None:
+    world.day(0)
+    tick = world.at(1).tick
+    assert dict(tick.rows) == {"record": 2 * ROWS, "summarise": ROWS, "judge": len(world.rows(Point))}
+    assert set(tick.seconds) == {"record", "summarise", "judge", "tell", "act", "prove"}
+    assert all(seconds >= 0 for seconds in tick.seconds.values())
+
+
+def test_nothing_is_logged_by_ticks_that_go_well(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        world.day(0, change=sentinel)
+        world.at(1)
+    assert not caplog.records
+
+
+def test_an_engine_of_no_models_ticks(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, config().model_copy(update={"models": {}}), clock=lambda: moment(0))
+    assert not +engine.tick().rows
+    engine.close()
