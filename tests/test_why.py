@@ -57,12 +57,14 @@ def test_an_incident_leads_down_to_its_profiles_and_its_configuration(world: Wor
     [verdict] = ask(world, incident.id).causes
     [point] = verdict.causes
     settings, current, baseline = point.causes
+    [signal] = incident.signals.values()
+    low, high = f"{signal['low']:.4g}", f"{signal['high']:.4g}"
     assert verdict.text == (
-        'monitor "sentinel values" says breach: amount sentinel_rate 0.2 [0.1244, 0.2997], limit above 0.005;'
+        f'monitor "sentinel values" says breach: amount sentinel_rate 0.2 [{low}, {high}], limit above 0.005;'
         " the whole interval lies outside the limit"
     )
     assert point.text.startswith(
-        "amount sentinel_rate 0.2 [0.1244, 0.2997] in 2024-01-06 to 2024-01-07 UTC on 200 rows"
+        f"amount sentinel_rate 0.2 [{low}, {high}] in 2024-01-06 to 2024-01-07 UTC on 200 rows"
     )
     assert settings.id == world.settings.version
     assert settings.text == "configuration of 2024-01-01 UTC by watchkeeper"
