@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
@@ -30,6 +30,8 @@ Key = str | int
 Place = tuple[Key, ...]
 """Where in a configuration something stands, outermost key first."""
 
+PLAIN = {"str", "int", "float", "bool", "null", "seq", "map"}
+"""The kinds of value, in YAML's own words, that a setting can have."""
 MOST_NODES = 100_000
 """A file that its aliases blow up beyond this many values is refused."""
 
@@ -124,7 +126,8 @@ def _read(text: str, name: str) -> Document:
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
         line = mark.line + 1 if mark else 1
-        said = (problem.problem or problem.context or "cannot be read").replace("\\t", "a tab")
+        said = (problem.problem or problem.context or "it cannot be read").removeprefix("but ")
+        said = said.replace("character '\\t'", "a tab")
         raise ConfigError(f"{name}:{line}: this is not YAML: {said}") from problem
     except yaml.reader.ReaderError as problem:
         line = text[: problem.position].count("\n") + 1
@@ -159,8 +162,11 @@ class _Builder:
         self._count += 1
         if id(node) in self._open or self._count > MOST_NODES:
             raise self._wrong(node, "an anchor holds itself, or the aliases blow the file up; write the values out")
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        if kind not in PLAIN:
+            raise self._wrong(node, f'the tag "{kind}" is not for settings; write plain values')
         if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, place)
+            return self._scalar(node)
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.SequenceNode):
@@ -173,7 +179,7 @@ class _Builder:
         self._lines[place] = node.start_mark.line + 1
         return self.build(node, place)
 
-    def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
         try:
             if node.tag == "tag:yaml.org,2002:int":  # the loader's own reads 010 as eight
                 value = int(node.value, 0 if node.value[:2] in ("0x", "0o") else 10)
@@ -183,8 +189,6 @@ class _Builder:
             raise self._wrong(node, f'"{node.value}" cannot be read as {node.tag.rpartition(":")[2]}') from None
         if isinstance(value, float) and not math.isfinite(value):
             raise self._wrong(node, f"a setting must be a finite number, found {node.value}")
-        if not isinstance(value, (str, int, float, bool, NoneType)):
-            raise self._wrong(node, f"the tag {node.tag} is not for settings; write plain values")
         return value
 
     def _mapping(self, node: yaml.Node, place: Place) -> dict[str, Any]:
@@ -310,7 +314,7 @@ def _explained(place: Place, group: list[ErrorDetails]) -> str:
     wanted = list(dict.fromkeys(_wanted(e) for e in group))
     near = difflib.get_close_matches(str(error["input"]), re.findall(r'"([^"]*)"', " ".join(wanted)), n=1)
     hint = f'; did you mean "{near[0]}"?' if near else ""
-    return f"must {' or '.join(wanted)}, found {_found(error['input'])}{hint}"
+    return f"must {' or '.join(wanted).replace(' or be ', ' or ')}, found {_found(error['input'])}{hint}"
 
 
 def _wanted(error: ErrorDetails) -> str:
