@@ -8,6 +8,7 @@ import math
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -472,6 +473,21 @@ def test_opening_again_migrates_nothing_and_keeps_everything(path: Path, state: 
     again = State(path)
     assert read(again, Incident) == [row(Incident)]
     again.close()
+
+
+def test_a_new_database_that_another_one_is_setting_up_is_waited_for(path: Path) -> None:
+    path.parent.mkdir()
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE other (x)")
+    other.execute("BEGIN EXCLUSIVE")
+    release = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+    release.start()
+    state = State(path)
+    release.join()
+    with state.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    other.close()
+    state.close()
 
 
 def test_a_database_of_a_newer_release_is_refused(path: Path, state: State) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -34,6 +35,8 @@ Row = TypeVar("Row")
 READS = "only_reads"
 """The execution option of connections that write nothing."""
 Json = sa.JSON()
+TRIES = 50
+"""How often a connection asks to be the one that sets up a new SQLite file."""
 
 
 class Instant(sa.TypeDecorator[datetime]):
@@ -402,7 +405,15 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None  # SQLAlchemy's own BEGIN IMMEDIATE opens transactions
-    connection.execute("PRAGMA journal_mode=WAL")
+    for attempt in range(TRIES):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:  # several open a new file at once; this statement alone does not wait
+            if attempt == TRIES - 1:
+                raise
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
