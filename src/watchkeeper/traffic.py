@@ -6,9 +6,10 @@ from dataclasses import replace
 from datetime import datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from watchkeeper import incidents, rollouts, timeline
-from watchkeeper.errors import ConflictError, StateError
+from watchkeeper.errors import ConflictError, DataError, StateError
 from watchkeeper.history import LABELS
 from watchkeeper.incidents import ENGINE
 from watchkeeper.profiles import Key, Profile, Subject, merge
@@ -62,6 +63,8 @@ def install(
 
     Args:
         reference: the features, and `score` and `label` where known, one row each.
+
+    Raises StateError where a feature is missing, DataError where something else stands for a number.
     """
     settings = config.models[model]
     for name in settings.columns:
@@ -70,12 +73,39 @@ def install(
                 f'the reference data of model "{model}" has no column "{name}";'
                 " add it, or take it out of the configuration"
             )
+    reference = _with_numbers(model, settings, reference)
     tx.put_grids(model, first_grids(settings, reference))
     table = read(connect(), reference, "reference")
     known = [plan for plan in plans(settings, tx.grids(model)) if plan.name in reference.column_names]
     tx.put_profiles(model, [replace(part, version=version) for part in summarise(table, known)])
     tx.crown(model, version, now, because="install")
     tx.audit(now, actor, "install", version, {"model": model, "rows": reference.num_rows})
+
+
+def _with_numbers(model: str, settings: ModelConfig, reference: pa.Table) -> pa.Table:
+    """The reference data with numbers where numbers belong, though a file may hold them as text."""
+    numeric = {name: column.missing for name, column in settings.columns.items() if column.kind is Kind.NUMERIC}
+    for name, missing in {**numeric, "score": (), "latency_ms": (), "label": ()}.items():
+        if name in reference.column_names and pa.types.is_string(reference.schema.field(name).type):
+            unknown = {"", *map(str, missing)}
+            numbers = []
+            for row, text in enumerate(reference.column(name).to_pylist(), start=1):
+                try:
+                    numbers.append(None if text is None or text.strip() in unknown else float(text))
+                except ValueError:
+                    raise _no_number(model, name, "a number", f"{text} in row {row}") from None
+            reference = reference.set_column(reference.column_names.index(name), name, pa.array(numbers, pa.float64()))
+    for label in pc.unique(reference.column("label")).to_pylist() if "label" in reference.column_names else ():
+        if label not in (None, 0, 1):
+            raise _no_number(model, "label", "0 or 1", str(label))
+    return reference
+
+
+def _no_number(model: str, name: str, wanted: str, found: str) -> DataError:
+    return DataError(
+        f'the column "{name}" in the reference data of model "{model}" must hold {wanted} in each row, or nothing;'
+        f" found {found}"
+    )
 
 
 def offer(

@@ -1,0 +1,482 @@
+"""The command line: what each command does with files, its exit code, and one clear message for each mistake."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from small_world import ROWS, moment, values
+from test_training import until
+from watchkeeper import cli
+from watchkeeper.engine import Engine
+
+YAML = """\
+models:
+  loans:
+    columns:
+      amount: {kind: numeric}
+      country: {kind: categorical}
+    monitors:
+      - {name: sentinel values, metric: sentinel_rate, columns: [amount], above: 0.005, severity: P1}
+      - {name: missing values, metric: null_rate, columns: features, above: 0.05, severity: P1}
+    reference: reference.csv
+"""
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command line as a shell would: words in, exit code and two streams out."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: object) -> Done:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["watchkeeper", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        found = capsys.readouterr()
+        assert "Traceback" not in found.out + found.err
+        return Done(code, found.out, found.err)
+
+    return run
+
+
+def refused(done: Done, *said: str) -> None:
+    """One message on the error stream that holds these words, and exit code 2."""
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: ")
+    assert done.err.count("error:") == 1
+    for words in said:
+        assert words in done.err, done.err
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a configuration, reference data, and the current directory in it."""
+    (tmp_path / "watchkeeper.yaml").write_text(YAML)
+    rows = [values(i) for i in range(ROWS) for _ in range(3)]
+    write(tmp_path / "reference.csv", rows)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def predictions(*days: int, spoilt: tuple[int, ...] = (), **other: Any) -> list[dict[str, Any]]:
+    """Rows as a file of predictions has them."""
+    rows = []
+    for day in days:
+        for i in range(ROWS):
+            row = values(i)
+            rows.append(
+                {
+                    "request_id": f"{day}-{i}",
+                    "event_time": (moment(day) + timedelta(seconds=400 * i)).replace(tzinfo=None).isoformat(sep=" "),
+                    "score": row["score"],
+                    "amount": -999 if day in spoilt and i % 4 == 0 else row["amount"],
+                    "country": row["country"],
+                    **other,
+                }
+            )
+    return rows
+
+
+def outcomes(*days: int) -> list[dict[str, Any]]:
+    return [
+        {"request_id": f"{day}-{i}", "label": values(i)["label"], "known_at": f"2024-01-{day + 1:02} 23:00:00"}
+        for day in days
+        for i in range(ROWS)
+    ]
+
+
+# a model's life on files
+
+
+def test_from_files_to_an_incident_and_why(run: Run, folder: Path) -> None:
+    write(folder / "predictions.csv", predictions(0, 1, 2, spoilt=(2,)))
+    write(folder / "outcomes.csv", outcomes(0, 1))
+    done = run("log", "predictions.csv", "--model", "loans", "--version", "3")
+    assert (done.code, done.out) == (0, "600 predictions logged for loans; the next tick takes them in\n")
+    done = run("label", "outcomes.csv", "--model", "loans")
+    assert (done.code, done.out) == (0, "400 outcomes logged for loans; the next tick takes them in\n")
+
+    done = run("tick")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("1,000 events taken in, 600 rows summarised, ")
+    assert run("tick").out.startswith("0 events taken in, 0 rows summarised, 0 points judged")
+
+    done = run("status", "--json")
+    [found] = json.loads(done.out)
+    assert (done.code, found["model"], found["health"], found["champion"]) == (0, "loans", "P1", "reference")
+    [incident] = found["incidents"]
+    done = run("status")
+    assert done.code == 0
+    assert incident["id"] in done.out.replace("\n", "")
+
+    done = run("why", incident["id"])
+    assert done.code == 0
+    assert 'monitor "sentinel values" says breach' in done.out
+    assert "because" in done.out
+    assert "led to" in done.out
+    assert json.loads(run("why", incident["id"], "--json").out)["id"] == incident["id"]
+
+    done = run("audit", "verify")
+    assert done.code == 0
+    assert done.out.endswith("entries, unbroken\n")
+
+
+def test_a_changed_record_is_found_and_is_exit_code_1(run: Run, folder: Path) -> None:
+    run("tick")
+    engine = Engine(folder / ".watchkeeper", cli.config.load(folder / "watchkeeper.yaml"))
+    with engine.state.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE audit SET actor = 'nobody' WHERE seq = 1")
+    engine.close()
+    done = run("audit", "verify")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("broken: entry 1 of ")
+
+
+def test_a_feature_may_be_called_model_or_kind(run: Run, folder: Path) -> None:
+    text = YAML.replace("country: {kind: categorical}", "model: {kind: categorical}\n      kind: {kind: categorical}")
+    (folder / "watchkeeper.yaml").write_text(text.replace("    reference: reference.csv\n", ""))
+    rows = [{**row, "model": "Golf", "kind": "estate"} for row in predictions(0, 1)]
+    for row in rows:
+        del row["country"]
+    write(folder / "predictions.csv", rows)
+    assert run("log", "predictions.csv", "--model", "loans").code == 0
+    assert run("tick").out.startswith("400 events taken in")
+    engine = Engine(folder / ".watchkeeper", cli.config.load(folder / "watchkeeper.yaml"))
+    first = engine.log.first_rows("loans", "model", limit=1).to_pylist()
+    engine.close()
+    assert first == [{"model": "Golf"}]
+
+
+def test_numbers_stand_for_names_and_dates_for_moments(run: Run, folder: Path) -> None:
+    rows = [
+        {"request_id": i, "event_time": "2024-01-01", "version": 3, "entity_id": 77, "amount": 1.5, "country": "DE"}
+        for i in range(5)
+    ]
+    write(folder / "predictions.csv", rows)
+    assert run("log", "predictions.csv", "--model", "loans").code == 0
+    assert run("tick").out.startswith("5 events taken in")
+
+
+def test_events_of_an_unknown_model_are_refused_by_the_tick_and_said_to_be(run: Run, folder: Path) -> None:
+    write(folder / "predictions.csv", predictions(0))
+    run("log", "predictions.csv", "--model", "laons")
+    done = run("tick")
+    assert done.code == 0
+    assert done.out.startswith("0 events taken in")
+    assert done.err == "200 events were refused; .watchkeeper/rejected keeps each beside why\n"
+
+
+def test_a_row_that_is_wrong_is_named_and_what_came_before_it_too(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "BATCH", 100)
+    rows = predictions(0)
+    rows[150]["request_id"] = ""
+    write(folder / "predictions.csv", rows)
+    refused(
+        run("log", "predictions.csv", "--model", "loans"),
+        "predictions.csv, row 151: request_id is missing; every prediction needs one; 100 rows before it are logged,",
+        "and may be logged again",
+    )
+
+
+# mistakes
+
+
+def test_no_command_shows_the_help_and_an_unknown_one_is_wrong_use(run: Run) -> None:
+    done = run()
+    assert "Keep machine-learning models in production good over time." in done.out + done.err
+    for word in ("demo", "serve", "check", "log", "label", "tick", "status", "why", "audit"):
+        assert word in done.out + done.err
+    done = run("chekc")
+    assert (done.code, done.out) == (2, "")
+    assert "No such command 'chekc'" in done.err
+    assert run("audit", "--help").code == run("check", "--help").code == 0
+
+
+@pytest.mark.parametrize(
+    "words", [("tick",), ("serve",), ("check", "reference.csv", "reference.csv", "--config", "watchkeeper.yaml")]
+)
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models: [", "watchkeeper.yaml:1: this is not YAML"),
+        ("", "watchkeeper.yaml:1: the file is empty"),
+        (
+            YAML.replace("numeric", "numerical"),
+            'watchkeeper.yaml:4: columns.amount.kind: must be "numeric" or "categorical"',
+        ),
+        (YAML.replace("[amount]", "[amonut]"), 'there is no column "amonut"; did you mean "amount"?'),
+        (
+            YAML.replace("sentinel_rate", "sentinel_rat"),
+            'there is no metric "sentinel_rat"; did you mean "sentinel_rate"?',
+        ),
+        (YAML.replace("models:", "modles:"), 'did you mean "models"?'),
+    ],
+    ids=["no YAML", "empty", "kind", "column", "metric", "key"],
+)
+def test_a_wrong_configuration_stops_every_command_that_reads_it(
+    run: Run, folder: Path, words: tuple[str, ...], text: str, said: str
+) -> None:
+    (folder / "watchkeeper.yaml").write_text(text)
+    refused(run(*words), said)
+    assert not (folder / ".watchkeeper").exists(), "nothing was begun"
+
+
+def test_a_missing_configuration_is_told_of(run: Run, folder: Path) -> None:
+    (folder / "watchkeeper.yaml").unlink()
+    refused(run("tick"), "there is no configuration file watchkeeper.yaml; check the path, or write one")
+
+
+@pytest.mark.parametrize("words", [("status",), ("why", "incident-1"), ("audit", "verify")])
+def test_where_there_is_no_store_what_reads_one_says_so_and_makes_none(run: Run, folder: Path, words: Any) -> None:
+    refused(
+        run(*words), "there is no store in .watchkeeper; name its folder with --store, or begin with watchkeeper serve"
+    )
+    assert not (folder / ".watchkeeper").exists()
+
+
+def test_an_id_that_is_none_or_nobodys_is_told_of(run: Run, folder: Path) -> None:
+    run("tick")
+    refused(run("why", "nonsense"), '"nonsense" is not an id that has a why; those begin with one of action-,')
+    refused(run("why", "incident-000000000000"), "there is no incident incident-000000000000")
+    assert run("status").out == "Nothing has been judged yet. Log predictions, then run watchkeeper tick.\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "said"),
+    [
+        ("log", None, "there is no file rows.csv; check the path"),
+        ("log", "", "rows.csv is empty: it has no header and no rows"),
+        ("log", "request_id,event_time\n", "rows.csv has a header and no rows"),
+        ("log", "request_id,amount\n1,2\n", 'rows.csv has no column "event_time"; found request_id, amount'),
+        ("log", "request_id,event_time\n1,noon\n", 'rows.csv, row 1: event_time "noon" is no time'),
+        ("label", "request_id,known_at\n1,2024-01-01\n", 'rows.csv has no column "label"'),
+        ("label", "request_id,label,known_at\n1,,2024-01-01\n", "rows.csv, row 1: label is missing"),
+        ("label", "request_id,label,known_at,amount\n1,1,2024-01-01,3\n", 'row 1: a', ),
+        ("label", "request_id,label,known_at\n,1,2024-01-01\n", "row 1: request_id is missing"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_logged_is_told_of(
+    run: Run, folder: Path, command: str, text: str | None, said: str
+) -> None:
+    if text is not None:
+        (folder / "rows.csv").write_text(text)
+    refused(run(command, "rows.csv", "--model", "loans"), said)
+
+
+def test_another_process_that_holds_the_store_is_told_of(run: Run, folder: Path) -> None:
+    code = (
+        "import sys, duckdb; kept = duckdb.connect('.watchkeeper/log.duckdb'); print('held', flush=True);"
+        " sys.stdin.read()"
+    )
+    (folder / ".watchkeeper").mkdir()
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        refused(run("tick"), "the event log .watchkeeper/log.duckdb cannot be opened", "Only one process may hold it")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("amount", "twelve", "a number in each row, or nothing; found twelve in row 21"),
+        ("score", "high", "a number in each row, or nothing; found high in row 21"),
+        ("label", "yes", "a number in each row, or nothing; found yes in row 21"),
+        ("label", 2, "0 or 1 in each row, or nothing; found 2"),
+    ],
+)
+def test_text_in_a_numeric_column_of_the_reference_is_told_of(
+    run: Run, folder: Path, column: str, value: Any, said: str
+) -> None:
+    rows = [values(i) for i in range(50)]
+    rows[20][column] = value
+    write(folder / "reference.csv", rows)
+    refused(run("tick"), f'the column "{column}" in the reference data of model "loans" must hold {said}')
+
+
+def test_a_reference_that_is_missing_or_lacks_a_column_is_told_of(run: Run, folder: Path) -> None:
+    write(folder / "reference.csv", [{"amount": 1.0}, {"amount": 2.0}])
+    refused(run("tick"), 'the reference data of model "loans" has no column "country"')
+    (folder / "reference.csv").unlink()
+    refused(run("tick"), "there is no file reference.csv")
+
+
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_a_busy_port_is_told_of_before_any_work(run: Run, folder: Path, command: str) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        refused(
+            run(command, "--port", port),
+            f"port {port} on 127.0.0.1 cannot be used: Address already in use;"
+            " stop what uses it or choose another with --port",
+        )
+    assert not list(folder.glob(".watchkeeper*"))
+
+
+def test_a_host_that_is_nobodys_is_told_of(run: Run, folder: Path) -> None:
+    refused(run("serve", "--host", "256.1.1.1"), "on 256.1.1.1 cannot be used")
+
+
+# check
+
+CONFIGURED = ("--config", "watchkeeper.yaml")
+
+
+def test_check_says_0_for_healthy_1_for_a_breach_and_2_for_wrong_use(run: Run, folder: Path) -> None:
+    rows = [values(i) for i in range(ROWS) for _ in range(5)]
+    write(folder / "same.csv", rows)
+    for row in rows[::3]:
+        row["amount"] = -999
+    write(folder / "spoilt.csv", rows)
+    done = run("check", "reference.csv", "same.csv")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("healthy")
+    done = run("check", "reference.csv", "spoilt.csv")
+    assert (done.code, done.err) == (1, "")
+    assert "amount: 33" in done.out
+    assert run("check", "reference.csv").code == 2
+
+
+def test_check_writes_data_and_a_report(run: Run, folder: Path) -> None:
+    done = run("check", "reference.csv", "reference.csv", "--json", "found.json", "--html", "found.html")
+    assert done.code == 0
+    found = json.loads((folder / "found.json").read_text())
+    assert json.loads(run("check", "reference.csv", "reference.csv", "--json", "-").out) == found
+    assert (folder / "found.html").read_text().startswith("<!doctype html>")
+    done = run("check", "reference.csv", "reference.csv", "--config", "watchkeeper.yaml", "--json", "-")
+    assert {point["metric"] for point in json.loads(done.out)["points"]} == {"sentinel_rate", "null_rate"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nowhere.csv", "reference.csv"), "there is no file nowhere.csv"),
+        (("reference.csv", "empty.csv"), "empty.csv is empty: it has no header and no rows"),
+        (("reference.csv", "header.csv"), "the current data has no rows"),
+        (("text.csv", "reference.csv", *CONFIGURED), 'column "amount" is numeric in the configuration and text'),
+        (("other.csv", "reference.csv"), "there is nothing to compare"),
+        (("other.csv", "reference.csv", *CONFIGURED), 'has a column "amount" and the reference has none'),
+        (("reference.csv", "reference.csv", "--html", "no/such/folder.html"), "no/such/folder.html cannot be written"),
+        (("reference.csv", "reference.csv", "--json", "no/such.json"), "no/such.json cannot be written"),
+        (("reference.csv", "reference.csv", "--config", "nowhere.yaml"), "there is no configuration file nowhere.yaml"),
+    ],
+)  # fmt: skip
+def test_check_tells_one_mistake_in_one_message(run: Run, folder: Path, words: tuple[str, ...], said: str) -> None:
+    (folder / "empty.csv").write_text("")
+    (folder / "header.csv").write_text("amount,country,score,label\n")
+    (folder / "text.csv").write_text("amount,country\ntwelve,DE\n")
+    (folder / "other.csv").write_text("colour\nred\n")
+    done = run("check", *words)
+    assert done.code == 2
+    assert done.err.startswith("error: ")
+    assert said in done.err
+
+
+# serve
+
+
+def _port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_serve_answers_takes_events_in_ticks_and_stops_when_told(folder: Path) -> None:
+    ends = {"one": signal.SIGTERM, "two": signal.SIGINT}
+    ports = {store: _port() for store in ends}
+    servers = {store: _serving(folder, store, port) for store, port in ports.items()}
+    try:
+        for store, server in servers.items():
+            with httpx.Client(base_url=f"http://127.0.0.1:{ports[store]}", timeout=10) as http:
+                until(lambda http=http, server=server: _answers(http) or server.poll() is not None)
+                assert http.get("/healthz").json()["status"] == "ok"
+                features = {"amount": 1, "country": "DE"}
+                event = {"request_id": "a", "event_time": "2024-01-01T10:00:00Z", "features": features}
+                wrong = {"request_id": "b", "features": {}}
+                answer = http.post("/v1/models/loans/predictions", json={"events": [event, wrong]}).json()
+                assert answer["accepted"] == 1
+                assert "event_time is missing" in answer["rejected"][0]["reason"]
+                inbox = folder / store / "inbox"
+                until(lambda inbox=inbox: not list(inbox.glob("*")))
+            server.send_signal(ends[store])
+            assert server.wait(20) == 0
+    finally:
+        for server in servers.values():
+            server.kill()
+            server.wait()
+    for store, port in ports.items():
+        told = (folder / f"{store}.txt").read_text()
+        assert told == f"Watching loans; the dashboard is at http://127.0.0.1:{port}\n"
+        engine = Engine(folder / store, cli.config.load(folder / "watchkeeper.yaml"))
+        assert engine.log.totals("loans")["predictions"] == 1
+        engine.close()
+
+
+def _serving(folder: Path, store: str, port: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "watchkeeper", "serve", "--store", store, "--port", str(port), "--every", "1"]
+    with (folder / f"{store}.txt").open("wb") as said:
+        return subprocess.Popen(command, cwd=folder, stdout=said, stderr=said, env={**os.environ, "COLUMNS": "60"})
+
+
+def _answers(http: httpx.Client) -> bool:
+    try:
+        return http.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_tick_that_fails_is_logged_and_the_next_one_tries_again(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, ticks = threading.Event(), []
+
+    class Failing:
+        def tick(self) -> None:
+            ticks.append(1)
+            if len(ticks) == 3:
+                stop.set()
+            raise RuntimeError("no luck")
+
+    monkeypatch.setattr(stop, "wait", lambda _: None)
+    cli._tick_until(Failing(), stop, 1)  # type: ignore[arg-type]
+    assert len(ticks) == 3
+    assert [record.message for record in caplog.records] == ["a tick failed"] * 3
