@@ -99,7 +99,8 @@ def read(connection: ibis.BaseBackend, data: Any, name: str) -> ir.Table:
 
 def _arrow(data: Any, name: str) -> pa.Table:
     try:
-        return nw.from_native(data, eager_only=True).to_arrow()
+        frame = nw.from_native(data, eager_only=True)
+        return frame.to_arrow().select(range(len(frame.columns)))  # without the index that pandas adds
     except TypeError as problem:
         raise DataError(
             f"{name} is a {type(data).__name__}, which cannot be read; give a path, a pandas or Polars data frame,"
