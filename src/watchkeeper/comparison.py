@@ -25,7 +25,7 @@ from watchkeeper.metrics import METRICS, Metric
 from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, measure, plan
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Reason, Status
-from watchkeeper.schema import Config, Kind, ModelConfig, MonitorConfig
+from watchkeeper.schema import ColumnConfig, Config, Kind, ModelConfig, MonitorConfig
 from watchkeeper.server import words
 from watchkeeper.store import sources
 from watchkeeper.tables import Side, count, infer, listed, near
@@ -73,19 +73,20 @@ class Look:
 
     @property
     def sentence(self) -> str:
-        """What was found, in words: `the values moved by 0.61 standard deviations on average (0.57 to 0.65; limit
-        above 0.1)`."""
+        """What was found, in words: `the values moved by 0.61 standard deviations on average (0.57 to 0.65; allowed
+        up to 0.1)`."""
         if self.metric == MISSING:
             return self.reason
         return f"{_said(self)} ({self.figures})"
 
     @property
     def figures(self) -> str:
-        limit = words.limit(self.limit or 0.0, self.direction, self.metric, self.column, self.relative)
+        value = _allowed(self)
+        limit = f"up to {value}" if self.direction == "above" else f"from {value} on"
         if self.low is None or self.high is None:
-            return f"limit {limit}"
+            return f"allowed {limit}"
         interval = words.interval(self.low, self.high, self.metric, self.column, self.relative)
-        return f"{self.relative or ''} {interval}; limit {limit}".lstrip()
+        return f"{self.relative or ''} {interval}; allowed {limit}".lstrip()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can carry it."""
@@ -216,7 +217,7 @@ class Comparison:
             charts=tuple(sorted(drawn, key=lambda chart: chart.tone != "bad")),
             table=report.Table(
                 "Every look",
-                ("Column", "Metric", "Value", "Interval", "Limit", "Rows now", "Reference rows", "Found"),
+                ("Column", "Metric", "Value", "Interval", "Breach if", "Rows now", "Reference rows", "Found"),
                 frozenset({2, 3, 4, 5, 6}),
                 tuple(map(_row, self.points)),
             ),
@@ -232,6 +233,10 @@ class Comparison:
         subject = self.subjects[column]
         now, before = subject.current, subject.baseline
         figure = charts.distribution(now, before, subject.grid, "")
+        for trace in figure["data"]:
+            if trace["name"] == "baseline":
+                trace["name"] = "reference"
+                trace["hovertemplate"] = trace["hovertemplate"].replace("<extra>baseline", "<extra>reference")
         missing = [_missing_share(s) for s in (subject.of_baseline, subject)]
         note = f"missing: {missing[0]} in the reference, {missing[1]} now" if any(m != "0" for m in missing) else ""
         return report.Chart(anchor, column, "bad" if bad else "good", note, figure)
@@ -294,7 +299,7 @@ def compare(
     - share of values outside the reference range: 0.05;
     - share of categories that the reference does not have: 0.01.
 
-    The last two are raised where the reference is so small that it cannot have seen all that is normal. A limit in
+    The last three are raised where the reference is so small that it cannot have seen all that is normal. A limit in
     a configuration is taken as it stands. A column that the current data lacks is a breach of its own.
 
     Rows are taken as independent: many rows of one person or one hour count for more than they say.
@@ -329,8 +334,7 @@ def _compare(
     given = model is not None
     if model is None:
         columns, skipped = infer(before, only)
-        # a feature of a comparison may bear any name, hence no validation
-        model = ModelConfig.model_construct(columns=columns, monitors=_monitors({c.kind for c in columns.values()}))
+        model = default_model(columns)
     watches = _watches(model, before, after, only, skipped)
     chosen = list(dict.fromkeys(watch.column for watch in watches))
     missing = [name for name in chosen if name not in after.table.columns]
@@ -343,14 +347,11 @@ def _compare(
         )
     version = Config.model_construct(models={"comparison": model}, channels={}).version
     subjects = count(before, after, model, [name for name in chosen if name not in missing])
-    alpha = min(false_alarms / len(watches), LARGEST_ERROR)
-    looks = [_lacking(name, rows, reference_rows) for name in missing]
-    for watch in watches:
-        subject = subjects[watch.column]
-        looks.append(_look(replace(watch, alpha=alpha), subject, version, raise_limits=not given))
+    found = [_lacking(name, rows, reference_rows) for name in missing]
+    found += looks(watches, subjects, version, false_alarms, raise_limits=not given)
     place = {name: i for i, name in enumerate(chosen)}
     return Comparison(
-        points=tuple(sorted(looks, key=lambda look: (not look.breach, place[look.column]))),
+        points=tuple(sorted(found, key=lambda look: (not look.breach, place[look.column]))),
         skipped=skipped,
         extra_columns=tuple(name for name in after.table.columns if name not in before.table.columns),
         rows=rows,
@@ -364,6 +365,12 @@ def _compare(
 # What to look at
 
 
+def default_model(columns: Mapping[str, ColumnConfig]) -> ModelConfig:
+    """What `compare` uses without a configuration. Not validated: a column of a plain table may bear any name."""
+    monitors = _monitors({column.kind for column in columns.values()})
+    return ModelConfig.model_construct(columns=dict(columns), monitors=monitors)
+
+
 def _monitors(kinds: set[Kind]) -> tuple[MonitorConfig, ...]:
     """What is looked at without a configuration, in the order in which it is told."""
     every = (
@@ -373,7 +380,7 @@ def _monitors(kinds: set[Kind]) -> tuple[MonitorConfig, ...]:
         MonitorConfig(name="sentinel values", metric="sentinel_rate", columns="features", above=0.005, min_rows=1),
         MonitorConfig(name="new categories", metric="new_category", columns="features", above=0.01, min_rows=1),
         MonitorConfig(name="values out of range", metric="out_of_range", columns="features", above=0.05, min_rows=1),
-        MonitorConfig(name="moved values", metric="wasserstein", columns="features", above=0.1, min_rows=1),
+        MonitorConfig(name="moved values", metric="wasserstein", columns="features", above=0.1, min_rows=10),
         MonitorConfig(name="drift", metric="psi", columns="features", above=0.1, min_rows=1),
         MonitorConfig(name="drift (KS)", metric="ks", columns="features", above=0.1, min_rows=1),
         MonitorConfig(name="drift (JS)", metric="jensen_shannon", columns="features", above=0.1, min_rows=1),
@@ -419,7 +426,25 @@ def _not_here(watch: Watch, before: Side, after: Side) -> str:
 # From counts to findings
 
 
-def _look(watch: Watch, subject: Subject, version: str, *, raise_limits: bool) -> Look:
+def looks(
+    watches: Sequence[Watch],
+    subjects: Mapping[str, Subject],
+    version: str,
+    false_alarms: float,
+    *,
+    raise_limits: bool,
+) -> list[Look]:
+    """Every look at these counts, each with its share of the false alarms.
+
+    Args:
+        version: the name of the configuration.
+        raise_limits: give way where the reference is too small to have seen all that is normal.
+    """
+    alpha = min(false_alarms / len(watches), LARGEST_ERROR)
+    return [_look(replace(watch, alpha=alpha), subjects[watch.column], version, raise_limits) for watch in watches]
+
+
+def _look(watch: Watch, subject: Subject, version: str, raise_limits: bool) -> Look:
     monitor = watch.monitor
     assert monitor is not None
     if raise_limits and monitor.above is not None:
@@ -514,10 +539,20 @@ def _said(look: Look) -> str:
     return f"{title} is {words.measured(look.value, look.metric, look.column, look.relative)}"
 
 
+def _allowed(look: Look) -> str:
+    """The limit as it was written, in the metric's unit."""
+    known = METRICS.get(look.metric)
+    if look.limit is None:
+        return words.NONE
+    if look.relative is None and (known is None or known.unit != "share"):
+        return f"{look.limit:.4g}"
+    return words.measured(look.limit, look.metric, look.column, look.relative)
+
+
 def _row(look: Look) -> report.Row:
     tone: report.Tone = "bad" if look.breach else "good" if look.status is Status.HEALTHY else "quiet"
     as_read = (look.metric, look.column, look.relative)
-    limit = words.NONE if look.limit is None else words.limit(look.limit, look.direction, *as_read)
+    limit = words.NONE if look.limit is None else f"{look.direction} {_allowed(look)}"
     return report.Row(
         tone,
         (

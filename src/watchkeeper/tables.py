@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -74,7 +75,8 @@ def count(before: Side, after: Side, model: ModelConfig, names: Sequence[str]) -
     known = {**model.columns, **{name: ColumnConfig(kind=kind) for name, kind in MODEL_COLUMNS.items()}}
     settings = {f"c{i}": known[name] for i, name in enumerate(names)}
     truths = [name for name in names if before.table[name].type().is_boolean()]
-    first, second = (Side(s.title, _fitted(s, names, known, truths)) for s in (before, after))
+    first = Side(before.title, _fitted(before, names, known, truths, "the configuration"))
+    second = Side(after.title, _fitted(after, names, known, truths, before.title))
     numeric = {key: column.missing for key, column in settings.items() if column.kind is Kind.NUMERIC}
     grids = sources.fit_grids(first.table, numeric)
     plans = [sources.Plan(key, column.kind, grids.get(key), column.missing) for key, column in settings.items()]
@@ -97,8 +99,15 @@ def _summarised(tables: Sequence[Any], plans: Sequence[sources.Plan]) -> Iterato
         yield {part.column: part.profile for part in sources.collect(counts, plans)}
 
 
-def _fitted(side: Side, names: Sequence[str], known: Mapping[str, ColumnConfig], truths: Sequence[str]) -> Any:
-    """The columns in types that both sides share: numbers, or what reads the same as text."""
+def _fitted(
+    side: Side, names: Sequence[str], known: Mapping[str, ColumnConfig], truths: Sequence[str], model: str
+) -> Any:
+    """The columns in types that both sides share: numbers, or what reads the same as text.
+
+    Args:
+        truths: the columns that are true or false in the reference.
+        model: what says of a column that it is numeric, for messages.
+    """
     checks: dict[str, Any] = {}
     for i, name in enumerate(names):
         checks |= {f"{what}_{i}": check for what, check in _checks(side.table[name], known[name]).items()}
@@ -109,11 +118,11 @@ def _fitted(side: Side, names: Sequence[str], known: Mapping[str, ColumnConfig],
         kind, broken, most = column.type(), facts.get(f"broken_{i}"), facts.get(f"most_{i}")
         if settings.kind is Kind.NUMERIC and kind.is_string():
             if broken:
-                _refuse(side, name, settings)
+                _refuse(side, name, settings, model)
             column = _text(column, settings).try_cast("float64")
         elif settings.kind is Kind.NUMERIC and not kind.is_numeric() and not kind.is_boolean():
             raise DataError(
-                f'column "{name}" must hold numbers, and is of type {type_name(column)} in {side.title};'
+                f'column "{name}" is numeric in {model} and {type_name(column)} in {side.title};'
                 " convert it, or leave it out"
             )
         elif settings.kind is Kind.CATEGORICAL and not broken and most is not None and most < 2**53:
@@ -141,7 +150,7 @@ def _text(column: Any, settings: ColumnConfig) -> Any:
     return text
 
 
-def _refuse(side: Side, name: str, settings: ColumnConfig) -> NoReturn:
+def _refuse(side: Side, name: str, settings: ColumnConfig, model: str) -> NoReturn:
     """Say which value of a numeric column is no number."""
     text = _text(side.table[name], settings)
     found = side.table.select(value=side.table[name], wrong=text.notnull() & text.try_cast("float64").isnull())
@@ -149,13 +158,13 @@ def _refuse(side: Side, name: str, settings: ColumnConfig) -> NoReturn:
     first = pc.index(rows.column("wrong"), True).as_py()
     value = rows.column("value")[first].as_py()
     raise DataError(
-        f'column "{name}" is to be numeric and is text in {side.title}; the first value that is no number is'
+        f'column "{name}" is numeric in {model} and text in {side.title}; first value that is no number:'
         f' "{value}" in row {first + 1}'
     )
 
 
 def type_name(column: Any) -> str:
-    return str(column.type()).partition("(")[0].rstrip("?!")
+    return re.split(r"\W", str(column.type()))[0]
 
 
 def listed(names: Sequence[str]) -> str:
