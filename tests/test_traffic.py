@@ -75,6 +75,25 @@ def test_a_candidate_that_does_harm_goes_back_without_labels(
     assert world.champions() == ["base"]
 
 
+def test_an_outage_of_both_arms_while_the_shares_change_does_not_tell_against_the_candidate(world: World) -> None:
+    world.engine.offer(NAME, "v1", "dana")
+    for day in range(3):  # the candidate has a tenth of the traffic
+        rows = [prediction(i, day, version="base" if i % 10 else "v1") for i in range(ROWS)]
+        world.engine.inbox.put([*rows, *(outcome(i, day) for i in range(ROWS))])
+        world.at(day + 1)
+    [rollout] = world.rows(Rollout)
+    assert (rollout.stage, rollout.stage_at) == (1, moment(3))
+    rows = [prediction(i, 3, version="v1" if i % 2 else "base") for i in range(ROWS)]
+    world.engine.inbox.put(
+        [{**event, "status": "timeout"} if i // 2 % 5 < 2 else event for i, event in enumerate(rows)]
+    )
+    world.at(4)
+    [rollout] = world.rows(Rollout)
+    assert rollout.state is RolloutState.RUNNING
+    assert rollout.looks[-1]["error rate"]["value"] == 0
+    assert rollout.looks[-1]["n_candidate"] == 3 * ROWS // 10 + ROWS // 2, "what is shown counts the whole rollout"
+
+
 def test_a_candidate_is_compared_once_a_grain_however_often_the_engine_ticks(world: World) -> None:
     world.engine.offer(NAME, "v1", "dana")
     arms(world, 0)
