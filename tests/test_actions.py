@@ -313,14 +313,14 @@ def test_a_candidate_waits_while_another_is_rolled_out_by_hand(
         with monkeypatch.context() as patch:
             patch.setattr(world.engine.retraining, "finish", lambda *_: None)
             world.at(9.1).want("action: new to planned")
-        world.engine.offer(NAME, "v9", "dana")
+        world.engine.offer(NAME, world.register(), "dana")
         world.at(9.2).want("rollout: new to running 5%")
         assert [a.state for a in world.rows(Action)] == [ActionState.RUNNING]
         with world.engine.state.transaction() as tx:
             [running] = tx.select(Rollout)
             tx.change(replace(running, state=RolloutState.ROLLED_BACK))
         world.at(9.3).want("action: running to done", "rollout: new to running 5%")
-        assert world.engine.registry.versions(NAME) == ["v1"]
+        assert [r.candidate for r in world.rows(Rollout, order="started_at")] == ["v1", "v2"]
 
 
 def test_nobody_hears_of_a_plan_and_everybody_of_its_end(tmp_path: Path, here: None) -> None:

@@ -228,7 +228,7 @@ def test_a_channel_that_is_down_is_tried_again_by_later_ticks(world: World) -> N
 def test_the_traffic_follows_what_is_written_and_mends_what_was_not_carried_out(world: World) -> None:
     registry = world.engine.registry
     assert registry.route(NAME) == Route("base")
-    rollout = world.engine.offer(NAME, "v1", "dana")
+    rollout = world.engine.offer(NAME, world.register(), "dana")
     assert registry.route(NAME) == Route("base", "", "v1", rollout.share)
     registry.set_route(NAME, Route("v7"))
     world.at(0.1)
@@ -241,6 +241,7 @@ def test_the_route_stays_as_it_was_if_the_decision_cannot_be_written(
     def full(*_: object, **__: object) -> None:
         raise StateError("the disk is full")
 
+    world.register()
     monkeypatch.setattr("watchkeeper.store.state.Transaction.audit", full)
     with pytest.raises(StateError, match="full"):
         world.engine.offer(NAME, "v1", "dana")
@@ -346,7 +347,7 @@ def test_reference_data_without_a_column_is_refused_by_name(tmp_path: Path) -> N
 def test_a_tick_tells_how_many_rows_each_hop_handled_and_how_long_it_took(world: World) -> None:
     world.day(0)
     tick = world.at(1).tick
-    assert dict(tick.rows) == {"record": 2 * ROWS, "summarise": ROWS, "judge": len(world.rows(Point))}
+    assert dict(+tick.rows) == {"record": 2 * ROWS, "summarise": ROWS, "judge": len(world.rows(Point))}
     assert set(tick.seconds) == {"record", "summarise", "judge", "tell", "act", "prove"}
     assert all(seconds >= 0 for seconds in tick.seconds.values())
 

@@ -124,7 +124,7 @@ def test_the_fallback_answers_for_a_model_that_does_not(
     with caplog.at_level(logging.ERROR):
         answers = Server(registry, "loans", 0.23).predict(rows(3), ["a", "b", "c"], NOW)
     assert answers.scores.tolist() == [0.23] * 3
-    assert answers.versions == answers.variants == [FALLBACK] * 3
+    assert answers.variants == [FALLBACK] * 3
     assert answers.statuses == ["error"] * 3
     assert "loans v3 failed; the fallback answers" in caplog.text
 
@@ -140,11 +140,15 @@ def test_only_the_rows_of_the_failing_version_fall_back(registry: Registry, tmp_
     version = add(registry, tmp_path, kind="raise")
     registry.set_route("loans", Route("v1", "", version, 0.5))
     answers = Server(registry, "loans", 0.23).predict(rows(1000), ENTITIES[:1000], NOW)
-    assert set(zip(answers.versions, answers.scores.tolist(), answers.statuses, strict=True)) == {
-        ("v1", 0.1, "ok"),
+    assert set(zip(answers.variants, answers.scores.tolist(), answers.statuses, strict=True)) == {
+        ("champion", 0.1, "ok"),
         (FALLBACK, 0.23, "error"),
     }
-    fallen = {entity for entity, version in zip(ENTITIES, answers.versions, strict=False) if version == FALLBACK}
+    routed = {
+        version for version, variant in zip(answers.versions, answers.variants, strict=True) if variant != FALLBACK
+    }
+    assert routed == {"v1"}
+    fallen = {entity for entity, variant in zip(ENTITIES, answers.variants, strict=False) if variant == FALLBACK}
     assert fallen == {entity for entity in ENTITIES[:1000] if bucket(entity, version) < 0.5}
 
 

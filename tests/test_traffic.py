@@ -22,6 +22,7 @@ ROLLOUT = {"stages": [0.25, 0.5, 1.0], "hold": "1d", "margin": 0.15, "max_durati
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path, config(rollout=ROLLOUT))
+    assert [world.register(), world.register()] == ["v1", "v2"]
     yield world
     world.engine.close()
 
@@ -120,12 +121,16 @@ def test_two_candidates_at_once_are_one_too_many(world: World) -> None:
 
 
 def test_the_champion_is_no_candidate(world: World) -> None:
-    with pytest.raises(StateError, match='"base" is the champion of model "loans" already'):
-        world.engine.offer(NAME, "base", "dana")
+    with (
+        pytest.raises(StateError, match='"base" is the champion of model "loans" already; offer another one'),
+        world.engine.state.transaction() as tx,
+    ):
+        traffic.offer(tx, world.settings, NAME, "base", moment(0))
 
 
 def test_a_candidate_needs_a_champion_to_compare_with(tmp_path: Path) -> None:
     world = World(tmp_path, referred=False)
+    world.register()
     with pytest.raises(StateError, match="has no champion to compare a candidate with; install one first"):
         world.engine.offer(NAME, "v1", "dana")
     assert world.engine.registry.route(NAME) is None

@@ -8,6 +8,7 @@ from typing import Any
 from watchkeeper.errors import StateError
 from watchkeeper.profiles import Key
 from watchkeeper.records import (
+    ALL,
     Action,
     Delivery,
     Incident,
@@ -93,7 +94,8 @@ def _profiles(tx: Transaction, point: Point) -> list[Node]:
 
 def _profile_text(group: list[tuple[Key, int]]) -> str:
     first = group[0][0]
-    rows = sum(n for _, n in group)
+    whole = [n for key, n in group if key.label == ALL]  # those by label count the same rows again
+    rows = sum(whole or [n for _, n in group])
     if first.start is None:
         return f"reference data of {first.version}: {first.column}, {rows:,} rows"
     moments = sorted(key.start for key, _ in group if key.start is not None)
