@@ -232,14 +232,8 @@ class Comparison:
     def _chart(self, column: str, anchor: str, bad: bool) -> report.Chart:
         subject = self.subjects[column]
         now, before = subject.current, subject.baseline
-        figure = charts.distribution(now, before, subject.grid, "")
-        for trace in figure["data"]:
-            if trace["name"] == "baseline":
-                trace["name"] = "reference"
-                trace["hovertemplate"] = trace["hovertemplate"].replace("<extra>baseline", "<extra>reference")
-        missing = [_missing_share(s) for s in (subject.of_baseline, subject)]
-        note = f"missing: {missing[0]} in the reference, {missing[1]} now" if any(m != "0" for m in missing) else ""
-        return report.Chart(anchor, column, "bad" if bad else "good", note, figure)
+        figure = _of_reference(charts.distribution(now, before, subject.grid, ""))
+        return report.Chart(anchor, column, "bad" if bad else "good", "", figure)
 
 
 def show(comparison: Comparison, console: Console) -> None:
@@ -550,14 +544,17 @@ def _allowed(look: Look) -> str:
 
 
 def _row(look: Look) -> report.Row:
-    tone: report.Tone = "bad" if look.breach else "good" if look.status is Status.HEALTHY else "quiet"
+    healthy: report.Tone = "warn" if look.reason == Reason.NOT_CONFIDENT.sentence else "good"
+    tone: report.Tone = "bad" if look.breach else healthy if look.status is Status.HEALTHY else "quiet"
+    unit = METRICS[look.metric].unit if look.metric in METRICS else ""
+    title = words.metric_title(look.metric, look.relative)
     as_read = (look.metric, look.column, look.relative)
     limit = words.NONE if look.limit is None else f"{look.direction} {_allowed(look)}"
     return report.Row(
         tone,
         (
             look.column,
-            words.metric_title(look.metric, look.relative),
+            title if unit in ("", "share") or look.relative == "ratio" else f"{title} ({unit})",
             words.measured(look.value, *as_read),
             words.interval(look.low, look.high, *as_read),
             limit,
@@ -568,9 +565,14 @@ def _row(look: Look) -> report.Row:
     )
 
 
-def _missing_share(subject: Subject) -> str:
-    estimate = METRICS["null_rate"].compute(subject, LARGEST_ERROR)
-    return words.share(estimate.value) if estimate.value else "0"
+def _of_reference(figure: charts.Figure) -> charts.Figure:
+    """The figure in the words of a comparison, whose baseline is called the reference."""
+    for trace in figure["data"]:
+        trace["name"] = {"baseline": "reference"}.get(trace["name"], trace["name"])
+        trace["hovertemplate"] = trace.get("hovertemplate", "").replace("<extra>baseline<", "<extra>reference<")
+    for note in figure["layout"].get("annotations", ()):
+        note["text"] = note["text"].replace("in the baseline", "in the reference")
+    return figure
 
 
 def _finite(value: float | None) -> float | None:
