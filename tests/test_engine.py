@@ -75,35 +75,24 @@ def test_a_line_that_nobody_can_read_is_kept_and_holds_nothing_up(world: World, 
     assert len(world.rejects()) == 1
 
 
-@pytest.mark.parametrize(
-    "amount",
-    [
-        2**70,
-        -(2**200),
-        "twelve",
-        True,
-        [1],
-        {"a": 1},
-        "NaN",
-        "Infinity",
-        float("nan"),
-        float("-inf"),
-        1e308,
-        "\x00",
-        "\ud800",
-        "",
-    ],
-    ids=repr,
-)
-def test_no_value_of_a_feature_stops_the_engine(world: World, amount: Any) -> None:
+ODD = [
+    *(2**70, -(2**200), "twelve", True, [1], {"a": 1}, "NaN", "Infinity"),
+    *(float("nan"), float("-inf"), 1e308, "\x00", "\ud800", ""),
+]
+"""Values that somebody may send for a number or a category."""
+
+
+def test_no_value_of_a_feature_stops_the_engine(world: World) -> None:
     world.day(0)
-    odd = prediction(1, 50, moment(0.5))
-    odd["features"]["amount"] = amount
-    odd["features"]["country"] = amount
-    odd["features"]["unheard of"] = amount
-    world.engine.inbox.put([odd, prediction(2, 50, moment(0.5))])
-    world.at(1).want()
-    assert world.counted(0) == ROWS + 2
+    sent = []
+    for i, value in enumerate(ODD):
+        event = prediction(i, 50, moment(0.5))
+        event["features"] = {"amount": value, "country": value, "unheard of": value}
+        world.engine.inbox.put([event, prediction(i, 51, moment(0.5))])
+        sent.append({**event, "request_id": f"together-{i}"})
+    world.engine.inbox.put(sent)
+    world.at(1)
+    assert world.counted(0) == ROWS + 3 * len(ODD)
     assert not world.rejects()
 
 
