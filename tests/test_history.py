@@ -11,7 +11,7 @@ import pytest
 
 from watchkeeper.history import History
 from watchkeeper.monitors import Watch, plan, shown
-from watchkeeper.profiles import Key, Profile, merge, reference_key
+from watchkeeper.profiles import Key, Profile, merge
 from watchkeeper.records import ALL
 from watchkeeper.schema import ModelConfig
 from watchkeeper.stats.grid import Grid
@@ -33,7 +33,7 @@ def grain(day: int, version: str, column: str, values: Sequence[Any], label: str
 
 
 def reference(version: str, column: str, values: Sequence[Any], label: str = ALL) -> Kept:
-    return reference_key("churn", version, column, label), profile_of(values, GRIDS.get(column))
+    return Key("churn", version, "", column, label, None), profile_of(values, GRIDS.get(column))
 
 
 def history(

@@ -39,20 +39,6 @@ def test_a_window_is_in_utc(start: datetime) -> None:
         Window(start, NOON + DAY)
 
 
-def test_windows_that_touch_do_not_overlap() -> None:
-    one = Window(NOON, NOON + HOUR)
-    assert not one.overlaps(Window(NOON + HOUR, NOON + 2 * HOUR))
-    assert one.overlaps(Window(NOON + HOUR / 2, NOON + 2 * HOUR))
-    assert one.overlaps(one)
-
-
-@given(moments, moments, moments, moments)
-def test_overlapping_goes_both_ways(a: datetime, b: datetime, c: datetime, d: datetime) -> None:
-    if a < b and c < d:
-        one, two = Window(a, b), Window(c, d)
-        assert one.overlaps(two) == two.overlaps(one) == (max(a, c) < min(b, d))
-
-
 @given(moments, grains)
 def test_a_floor_is_the_latest_whole_grain_at_or_before(at: datetime, grain: timedelta) -> None:
     down = floor(at, grain)

@@ -198,7 +198,12 @@ class Retraining:
             self._end(action, ActionState.REFUSED, reason, now, **facts)
             return
         made = {**action.detail, **facts, "action": action.id}
-        manifest = self.registry.add(action.model, folder / "candidate", found["loader"], made, key=action.id)
+        with self.state.snapshot() as tx:
+            crowned = [version for _, version in tx.champions(action.model)]
+        taken = [*crowned, *self.log.versions(action.model)]
+        manifest = self.registry.add(
+            action.model, folder / "candidate", found["loader"], made, key=action.id, taken=taken
+        )
         ended, entry = _ended(action, ActionState.DONE, reason, now, **facts, version=manifest.version)
         with self.state.transaction() as tx:
             tx.change(ended)

@@ -39,6 +39,7 @@ from watchkeeper.why import Node, why
 from watchkeeper.windows import DAY, show_time
 
 PORT = 8710
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 BATCH = 5000
 """Events that `log` and `label` put into one file of the inbox."""
 
@@ -199,6 +200,10 @@ def tick(store: Store = STORE, config_file: ConfigFile = CONFIG) -> None:
         f"{done.rows['record']:,} events taken in, {done.rows['summarise']:,} rows summarised,"
         f" {done.rows['judge']:,} points judged"
     )
+    if aside := done.rows["set aside"]:
+        out.print(
+            f"[yellow]{aside:,} values do not fit their column's type; they are set aside and count as missing[/]"
+        )
     if refused := done.rows["reject"]:
         err.print(f"{refused:,} events were refused; {engine.inbox.rejects} keeps each beside why", soft_wrap=True)
 
@@ -262,8 +267,16 @@ def audit_verify(store: Store = STORE) -> None:
 def _serve(engine: Engine, host: str, port: int, *, ticking: bool, every: int = 60, title: str = "") -> None:
     """Serve until interrupted; the engine ticks in a thread of its own."""
     stop = threading.Event()
+    local = host in LOOPBACK
+    if not local:
+        err.print(f"[yellow]There is no login yet: whoever reaches {host}:{port} can read and change everything.[/]")
     page = create_app(
-        engine.state, clock=engine.clock, operations=engine, inbox=engine.inbox if ticking else None, title=title
+        engine.state,
+        clock=engine.clock,
+        operations=engine,
+        inbox=engine.inbox if ticking else None,
+        title=title,
+        hosts=LOOPBACK if local else (),
     )
     server = uvicorn.Server(uvicorn.Config(page, host=host, port=port, log_level="warning"))
     if ticking:
@@ -314,7 +327,7 @@ def _install_references(engine: Engine, config_file: Path) -> None:
             crowned = tx.champions(name)
         if model.reference and not crowned:
             table = read(connect(), config_file.parent / model.reference, f"reference of {name}").to_pyarrow()
-            engine.install(name, "reference", table, actor="configuration")
+            engine.install(name, model.champion, table, actor="configuration")
 
 
 def _state(store: Path) -> State:

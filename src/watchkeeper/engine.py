@@ -29,6 +29,8 @@ from watchkeeper.windows import Window, floor, starts
 
 FEW, MANY = 100, 10_000
 """Rows from which a model without reference data gets its grids: once its first grain is over, and before that."""
+LOOK_BACK = 1000
+"""Grains before now that a model's first looks go back to, at most; older rows serve as baselines only."""
 SAMPLED = 3
 """Columns of an incident that sample predictions are kept for."""
 
@@ -125,7 +127,14 @@ class Engine:
                 tick.rows["reject"] += len(some)
             for (model, kind), rows in taken.items():
                 store = self.log.append if kind == events.PREDICTION else self.log.append_outcomes
-                tick.rows["record"] += store(model, log.table(events.columns(rows))).stored
+                try:
+                    taken_in = store(model, log.table(events.columns(rows)))
+                except (DataError, pa.ArrowInvalid, UnicodeError) as problem:
+                    self.inbox.reject(path.stem, rows, str(problem))
+                    tick.rows["reject"] += len(rows)
+                else:
+                    tick.rows["record"] += taken_in.stored
+                    tick.rows["set aside"] += taken_in.set_aside
             self.inbox.done(path)
 
     # 2. summarise
@@ -171,7 +180,7 @@ class Engine:
         span, judged, ended = tx.span(name), tx.cursor(name, "judged"), floor(now, model.grain_length)
         if span is None or (judged is None and span[0] >= ended):  # nothing yet, or nothing that has ended
             return []
-        last = datetime.fromisoformat(judged) if judged else span[0]
+        last = datetime.fromisoformat(judged) if judged else max(span[0], ended - LOOK_BACK * model.grain_length)
         horizon = max(ended, last)
         late_rows, late_labels = _late(tx, name)
         due = [
@@ -241,6 +250,7 @@ class Engine:
         """Open, update and resolve incidents, one look after the other, each with its evidence."""
         starts_of = {point.id: point.detail["began"] for _, point in points if point.detail.get("began")}
         began = {v.id: datetime.fromisoformat(starts_of[v.because[0]]) for v in verdicts if v.because[0] in starts_of}
+        self._retire(tx, name, now)
         by_end: dict[datetime, list[Verdict]] = {}
         for verdict in verdicts:
             by_end.setdefault(verdict.window.end, []).append(verdict)
@@ -256,6 +266,16 @@ class Engine:
                 else:
                     tx.change(incident)
                 timeline.write(tx, steps, self.config, now)
+
+    def _retire(self, tx: Transaction, name: str, now: datetime) -> None:
+        """End the incidents of which nothing is watched any more: no verdict will ever be given on them."""
+        watched = {incidents.key(w.monitor.name, w.column) for w in self.watches[name] if w.monitor}
+        for incident in tx.select(Incident, model=name, state=[IncidentState.OPEN, IncidentState.ACKNOWLEDGED]):
+            if not watched & set(incident.signals):
+                note = "its monitors are no longer in the configuration"
+                ended, step = incidents.resolve(incident, now, ENGINE, note)
+                tx.change(ended)
+                timeline.write(tx, [step], self.config, now)
 
     def _evidence(self, tx: Transaction, incident: Incident) -> dict[str, Any]:
         """Why: the points behind the signals, ranked and in words, and predictions that show it."""
@@ -297,7 +317,8 @@ class Engine:
         with self.state.transaction() as tx:
             past, rolled = tx.select(Action, model=name), tx.select(Rollout, model=name)
             found = tx.select(Incident, model=name)
-            planned = actions.plan(name, model, self.config.version, found, past, rolled, now)
+            asked = actions.plan(name, model, self.config.version, found, past, rolled, now)
+            planned = asked if tx.champions(name) else []  # with no champion there is nothing to compare with
             tx.put(planned)
             timeline.write(tx, [actions.step(None, action, now) for action in planned], self.config, now)
             todo = tx.select(Action, model=name, state=actions.UNDER_WAY)
@@ -331,6 +352,9 @@ class Engine:
 
     def offer(self, name: str, version: str, actor: str) -> Rollout:
         """Begin the rollout of a registered version that no gate has seen: its share of the traffic judges it."""
+        route = self.registry.route(name)
+        if route is not None and route.champion in self.registry.versions(name):
+            self.registry.manifest(name, version)  # what serves from the registry can only give way to what is in it
         with self.state.transaction() as tx:
             rollout = traffic.offer(tx, self.config, name, version, self.clock(), actor=actor)
         self._steer(name)

@@ -53,6 +53,9 @@ RESERVED = frozenset({*_PREDICTION, "arrival", "label", "grain_start"})
 
 _BESIDE = ("kind", "model", "features")
 
+EARLIEST, LATEST = 1971, 2200
+"""Years that an event can be of; a time outside them is a mistake of unit or zone."""
+
 LONGEST = 256
 """Characters in a request id, an entity id, a version, a variant or a status."""
 
@@ -227,7 +230,7 @@ def _feature(name: object) -> str:
         raise DataError(f"features must have names that are strings, found {_found(name)}")
     if name in RESERVED:
         raise DataError(f'features has "{name}", a name with a meaning of its own; rename that feature')
-    return name
+    return str(plain(name))
 
 
 def _text(field: str, value: object, *, empty: bool = False) -> str:
@@ -254,9 +257,12 @@ def _moment(field: str, value: object) -> str:
             f"{field} {found} has no time zone, so it names no moment; use datetime.now(UTC) or write +00:00"
         )
     try:
-        return value.astimezone(UTC).isoformat()
+        moment = value.astimezone(UTC)
     except OverflowError:
-        raise DataError(f"{field} {found} is no time in UTC: it lies before year 1 or after year 9999") from None
+        moment = None
+    if moment is None or not EARLIEST <= moment.year <= LATEST:
+        raise DataError(f"{field} {found} lies outside the years {EARLIEST} to {LATEST}; check its unit and its zone")
+    return moment.isoformat()
 
 
 def _found(value: object) -> str:

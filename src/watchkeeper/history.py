@@ -58,9 +58,12 @@ class History:
     def subject(self, watch: Watch, window: Window, version: str = ALL) -> tuple[Subject, tuple[str, ...]]:
         """What a watch looks at, and the ids of the profiles it is made of."""
         current, because = self._merge(watch.column, ALL, window, version)
-        labelled, baseline, baseline_labelled, before = {}, None, {}, 0
+        labelled: dict[str, Profile] = {}
+        baseline_labelled: dict[str, Profile] = {}
+        baseline, before = None, 0
         if watch.metric.labels:
-            labelled = self._by_label(watch.column, window, version)
+            labelled, more = self._by_label(watch.column, window, version)
+            because = (*because, *more)
         if watch.monitor is not None:
             length = watch.monitor.baseline
             if length is None:
@@ -69,12 +72,16 @@ class History:
                     because, baseline = (*because, kept[0]), kept[1]
                 found = {label: self._reference(window.end, watch.column, label) for label in LABELS}
                 baseline_labelled = {label: kept[1] for label, kept in found.items() if kept}
+                if watch.metric.labels:
+                    because = (*because, *(kept[0] for kept in found.values() if kept))
             else:
                 earlier = self._known(Window(window.start - length, window.start))
                 if earlier is not None:
                     baseline, more = self._merge(watch.column, ALL, earlier, version)
-                    baseline_labelled = self._by_label(watch.column, earlier, version)
+                    baseline_labelled, labelled_ids = self._by_label(watch.column, earlier, version)
                     because, before = (*because, *more), earlier.length // self._grain
+                    if watch.metric.labels:
+                        because = (*because, *labelled_ids)
         grid = self._grids.get(watch.column) if watch.kind is Kind.NUMERIC else None
         grains = window.length // self._grain
         parts = self._parts(watch.column, Window(window.start - window.length, window.end), version)
@@ -92,9 +99,11 @@ class History:
             return None
         return Window(max(kept[0][0], window.start), window.end)
 
-    def _by_label(self, column: str, window: Window, version: str) -> dict[str, Profile]:
-        found = {label: self._merge(column, label, window, version)[0] for label in LABELS}
-        return {label: profile for label, profile in found.items() if profile is not None}
+    def _by_label(self, column: str, window: Window, version: str) -> tuple[dict[str, Profile], tuple[str, ...]]:
+        """The profiles of the rows of each label, and the ids of those they are made of."""
+        found = {label: self._merge(column, label, window, version) for label in LABELS}
+        ids = tuple(one for _, kept in found.values() for one in kept)
+        return {label: profile for label, (profile, _) in found.items() if profile is not None}, ids
 
     def _reference(self, at: datetime, column: str, label: str) -> Kept | None:
         return self._references.get((self.champion(at) or ALL, column, label))

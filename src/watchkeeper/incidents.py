@@ -103,7 +103,7 @@ def _one_cause(
         return after, [step(before, after, now, Reason.BREACH_WORSENS, because=because)]
     new = sorted(set(signals) - set(before.signals))
     if new:
-        note = ", ".join(_name(before.cause, signals[key]) for key in new)
+        note = ", ".join(_name(before.cause, signals[place]) for place in new)
         return after, [step(before, after, now, Reason.BREACH_SPREADS, note=note, because=because)]
     return after, []
 
@@ -162,10 +162,10 @@ def _updated(
 ) -> dict[str, dict[str, Any]]:
     signals = dict(before)
     for verdict in verdicts:
-        key, end = _key(verdict), verdict.window.end.isoformat()
-        old = signals.get(key)
+        place, end = _key(verdict), verdict.window.end.isoformat()
+        old = signals.get(place)
         if verdict.status is Status.BREACH and (old is None or end >= old["last"]):
-            signals[key] = {
+            signals[place] = {
                 "monitor": verdict.monitor,
                 "column": verdict.column,
                 "metric": verdict.metric,
@@ -181,12 +181,17 @@ def _updated(
                 "recovered": old["recovered"] if old and old["recovered"] > end else "",
             }
         elif old is not None and verdict.status is Status.HEALTHY and end > old["last"]:
-            signals[key] = {**old, "recovered": old["recovered"] or end}
+            signals[place] = {**old, "recovered": old["recovered"] or end}
     return signals
 
 
+def key(monitor: str, column: str) -> str:
+    """What a signal of an incident is kept under."""
+    return f"{monitor}|{column}"
+
+
 def _key(verdict: Verdict) -> str:
-    return f"{verdict.monitor}|{verdict.column}"
+    return key(verdict.monitor, verdict.column)
 
 
 def _name(cause: str, signal: dict[str, Any]) -> str:

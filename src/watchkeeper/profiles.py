@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from watchkeeper.records import ALL, row_id
+from watchkeeper.records import row_id
 from watchkeeper.schema import Kind
 from watchkeeper.stats.grid import Floats, Grid, Ints
 from watchkeeper.stats.scores import Scores
@@ -225,7 +225,3 @@ class Subject:
             counts[label][np.searchsorted(bins, own)] = tallies
         lower, upper = self.grid.edges(bins)
         return Scores(lower, upper, counts["0"], counts["1"])
-
-
-def reference_key(model: str, version: str, column: str, label: str = ALL) -> Key:
-    return Key(model, version, ALL, column, label, None)

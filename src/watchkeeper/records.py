@@ -81,8 +81,6 @@ class Reason(StrEnum):
     NEW_CHAMPION = "new_champion", "a new model with a new baseline took over"
     # actions
     INCIDENT_ASKS = "incident_asks", "an open incident of this cause asks for it"
-    COOLING_DOWN = "cooling_down", "the last run of this action is too recent"
-    ROLLOUT_RUNNING = "rollout_running", "a candidate is being rolled out already"
     TOO_LITTLE_DATA = "too_little_data", "there are too few labelled rows to train on"
     BEATS_CHAMPION = "beats_champion", "the candidate is better than the champion on the hold-out"
     NO_WORSE = "no_worse", "the candidate is not worse than the champion by more than the margin"

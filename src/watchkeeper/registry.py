@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -66,11 +66,14 @@ class Registry:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def add(self, model: str, files: Path, loader: str, facts: dict[str, Any], key: str = "") -> Manifest:
+    def add(
+        self, model: str, files: Path, loader: str, facts: dict[str, Any], key: str = "", taken: Collection[str] = ()
+    ) -> Manifest:
         """Take over a folder of files as the model's next version (`v1`, `v2`, ...).
 
         Args:
             key: names what the version came of; adding again under the same key gives the version that is there.
+            taken: versions that are known from elsewhere, whose names cannot be given again.
         """
         versions = self.versions(model)
         for manifest in (self.manifest(model, version) for version in versions if key):
@@ -78,7 +81,8 @@ class Registry:
                 return manifest
         if (files / MANIFEST).exists():
             raise ModelError(f"{files} holds a file {MANIFEST}, a name that the registry needs; write it elsewhere")
-        version = f"v{max(map(_number, versions), default=0) + 1}"
+        used = [*versions, *(name for name in taken if VERSION.fullmatch(name))]
+        version = f"v{max(map(_number, used), default=0) + 1}"
         target = self.folder / model / version
         if target.exists():
             raise ModelError(f"the registry holds a broken version {target} without a manifest; remove it")
@@ -100,7 +104,7 @@ class Registry:
     def manifest(self, model: str, version: str) -> Manifest:
         """The manifest of a version; ModelError if there is none or it cannot be read."""
         path = self.folder / model / version / MANIFEST
-        if not path.is_file():
+        if not VERSION.fullmatch(version) or not path.is_file():
             raise ModelError(f'there is no version "{version}" of model "{model}" in {self.folder}')
         return _read(path, Manifest)
 
@@ -126,7 +130,10 @@ class Registry:
         path = self.folder / model / "route.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         waiting = path.with_suffix(f".{os.getpid()}.part")
-        waiting.write_text(json.dumps(asdict(route), indent=2), encoding="utf-8")
+        with waiting.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(route), indent=2))
+            file.flush()
+            os.fsync(file.fileno())
         waiting.replace(path)
         if self.route(model) != route:
             raise ModelError(f"{path} does not hold what was written to it; is another process writing it?")

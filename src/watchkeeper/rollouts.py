@@ -93,7 +93,7 @@ def look(
     breached = [name for name, (e, limit) in guards.items() if e.low is not None and e.low > limit]
     if low is not None and low > 0:
         breached.append("log loss")
-    held = now - rollout.stage_at >= config.hold and candidate.labelled >= config.min_rows
+    held = now - rollout.stage_at >= config.hold and min(candidate.labelled, champion.labelled) >= config.min_rows
     last = rollout.stage + 2 >= len(config.stages)
     if breached:
         after, reason = _end(rollout, RolloutState.ROLLED_BACK, now), Reason.ARM_WORSE

@@ -174,7 +174,8 @@ class ModelConfig(Strict):
     performance is judged that much later, and only where `label_coverage` of the predictions have theirs.
     `alarm_budget` is the number of false alarms of each severity that may be expected in 30 days.
     `reference` is a CSV or Parquet file of the data that the first champion was trained on (features, and score and
-    label where there are any), beside the configuration. `fallback_score` is what is served when the model fails.
+    label where there are any), beside the configuration, and `champion` the version that it is logged under.
+    `fallback_score` is what is served when the model fails.
     """
 
     task: Literal["binary"] = "binary"
@@ -187,6 +188,7 @@ class ModelConfig(Strict):
     monitors: tuple[MonitorConfig, ...] | None = None
     resolve_after: Duration = timedelta(days=3)
     reference: str | None = None
+    champion: str = Field(default="v1", min_length=1)
     retrain: RetrainConfig | None = None
     rollout: RolloutConfig = RolloutConfig()
     fallback_score: float | None = Field(default=None, ge=0, le=1)

@@ -47,7 +47,11 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """One answer for each row: its score, and which version and variant gave it, with what status."""
+    """One answer for each row: its score, the version it was routed to, which variant gave it, and with what status.
+
+    A row that the fallback answered keeps the version that failed it, so that the failure counts against that
+    version; log it without its score, which is not that version's.
+    """
 
     scores: NDArray[np.float64]
     versions: list[str]
@@ -59,7 +63,7 @@ class Server:
     """Answers predictions by the registry's route, split between champion and candidate.
 
     A version that raises, or whose breaker is open, is replaced by `fallback_score` for its rows: they carry the
-    version and variant "fallback" and the status "error". With no fallback score the model's error is raised.
+    variant "fallback" and the status "error". With no fallback score the model's error is raised.
     """
 
     def __init__(self, registry: Registry, model: str, fallback_score: float | None = None) -> None:
@@ -95,8 +99,7 @@ class Server:
                 continue
             for i in at:
                 answers.scores[i] = self.fallback_score
-                answers.versions[i] = answers.variants[i] = FALLBACK
-                answers.statuses[i] = "error"
+                answers.variants[i], answers.statuses[i] = FALLBACK, "error"
         return answers
 
     @staticmethod

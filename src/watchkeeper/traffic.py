@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from watchkeeper import incidents, rollouts, timeline
-from watchkeeper.errors import ConflictError, DataError, StateError
+from watchkeeper.errors import ConflictError, DataError, ModelError, StateError
 from watchkeeper.history import LABELS
 from watchkeeper.incidents import ENGINE
 from watchkeeper.profiles import Key, Profile, Subject, merge
@@ -64,9 +64,12 @@ def install(
     Args:
         reference: the features, and `score` and `label` where known, one row each.
 
-    Raises StateError where a feature is missing, DataError where something else stands for a number.
+    Raises ConflictError where there is a champion already, StateError where a feature is missing, DataError where
+    something else stands for a number.
     """
     settings = config.models[model]
+    if tx.champions(model):
+        raise ConflictError(f'model "{model}" has a champion already; offer "{version}" as a candidate instead')
     for name in settings.columns:
         if name not in reference.column_names:
             raise StateError(
@@ -163,13 +166,13 @@ def prove(tx: Transaction, config: Config, model: str, now: datetime) -> None:
     grain = settings.grain_length
     for rollout in tx.select(Rollout, model=model, state=RolloutState.RUNNING):
         horizon = floor(now, grain)
-        seen = Window(floor(rollout.started_at, grain), horizon) if horizon > rollout.started_at else None
+        begun, stage = (_first_whole(at, grain) for at in (rollout.started_at, rollout.stage_at))
+        seen = Window(begun, horizon) if horizon > begun else None
         if seen is None or (rollout.looks and rollout.looks[-1]["until"] == horizon.isoformat()):
             continue
         grids = tx.grids(model)
         kept = tx.profiles(model, seen, column=["score", "latency_ms", "status"])
         mature = horizon - settings.label_delay
-        stage = floor(rollout.stage_at, grain)
         arms = [_arm(kept, version, stage, mature, grids["score"]) for version in (rollout.champion, rollout.candidate)]
         after, entry = rollouts.look(rollout, settings.rollout, arms[0], arms[1], grids, now, horizon)
         tx.change(after)
@@ -178,6 +181,11 @@ def prove(tx: Transaction, config: Config, model: str, now: datetime) -> None:
         if after.state is RolloutState.PROMOTED:
             tx.crown(model, after.candidate, now, because=after.id)
             _close_incidents(tx, config, after, now)
+
+
+def _first_whole(at: datetime, grain: timedelta) -> datetime:
+    """The start of the first whole grain from a moment on: before it the arms did not serve side by side."""
+    return floor(at, grain) if floor(at, grain) == at else floor(at, grain) + grain
 
 
 def _close_incidents(tx: Transaction, config: Config, rollout: Rollout, now: datetime) -> None:
@@ -216,5 +224,9 @@ def steer(tx: Transaction, model: str, registry: Registry) -> None:
     running = tx.select(Rollout, model=model, state=RolloutState.RUNNING)
     candidate, share = (running[0].candidate, running[0].share) if running else ("", 0.0)
     route = Route(names[-1], names[-2] if len(names) > 1 else "", candidate, share)
-    if registry.route(model) != route:
+    try:
+        written = registry.route(model)
+    except ModelError:  # cut short when the machine died; the state knows what it should say
+        written = None
+    if written != route:
         registry.set_route(model, route)

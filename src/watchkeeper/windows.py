@@ -37,10 +37,6 @@ class Window:
     def length(self) -> timedelta:
         return self.end - self.start
 
-    def overlaps(self, other: Window) -> bool:
-        """True if the two share at least one moment."""
-        return self.start < other.end and other.start < self.end
-
     def __str__(self) -> str:
         return f"{show_time(self.start)} to {show_time(self.end)} UTC"
 

@@ -146,10 +146,25 @@ def test_a_wrong_event_is_named_and_the_others_are_kept(door: tuple[Engine, http
 def test_a_wrong_request_is_explained(
     door: tuple[Engine, httpx.Client], path: str, body: bytes, status: int, said: str
 ) -> None:
-    found = door[1].post(path, content=body)
+    found = door[1].post(path, content=body, headers={"Content-Type": "application/json"})
     assert found.status_code == status
     error = found.json()["error"]
     assert said in f"{error['message']} {error.get('hint')}"
+
+
+def test_events_of_a_web_page_are_refused(door: tuple[Engine, httpx.Client]) -> None:
+    # A page of another site may send text/plain to a server on this machine without asking; JSON it may not.
+    found = door[1].post(
+        "/v1/models/eta/predictions", content=b'{"events": []}', headers={"Content-Type": "text/plain"}
+    )
+    assert found.status_code == 415
+    assert "application/json" in found.json()["error"]["message"]
+
+
+def test_json_without_end_is_refused(door: tuple[Engine, httpx.Client]) -> None:
+    body = b'{"events": ' + b"[" * 100_000
+    found = door[1].post("/v1/models/eta/predictions", content=body, headers={"Content-Type": "application/json"})
+    assert found.status_code == 400
 
 
 def test_too_large_a_request_is_refused(door: tuple[Engine, httpx.Client], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ spell of the serving host, and a bad candidate that somebody ships past the gate
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections import Counter, defaultdict
@@ -27,7 +28,8 @@ from watchkeeper.engine import Engine
 from watchkeeper.errors import StateError
 from watchkeeper.records import Action, ActionState, Incident, Rollout, RolloutState, Transition
 from watchkeeper.registry import resolve
-from watchkeeper.serving import Server
+from watchkeeper.serving import FALLBACK, Server
+from watchkeeper.store.log import Log
 from watchkeeper.store.state import Transaction
 from watchkeeper.windows import DAY, Window, show_time, starts
 
@@ -36,6 +38,9 @@ TRAINER = "watchkeeper.demo.model:train"
 SEED = 2013
 MARK = "demo-store"
 """A file in the store's folder that says that the demo made it and may begin it anew."""
+
+GONE = ".gone-"
+"""In the name of a demo store that is being deleted."""
 
 TRAINING = Window(datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 3, 1, tzinfo=UTC))
 HOLD_OUT = datetime(2013, 2, 15, tzinfo=UTC)
@@ -89,11 +94,16 @@ class Story:
 def prepare(store: Path) -> None:
     """Make way for a new demo store. Raises StateError if the folder holds anything that no demo made."""
     if store.exists():
-        if not (store / MARK).is_file() and any(store.iterdir()):
+        if not store.is_dir() or (not (store / MARK).is_file() and any(store.iterdir())):
             raise StateError(
                 f"{store} is not empty and no demo made it; name another folder with --store, or empty this one"
             )
-        shutil.rmtree(store)
+        Log(store / "log.duckdb").close()  # raises if another process lives in it
+        store.rename(store.with_name(f".{store.name}{GONE}{os.getpid()}"))
+    for gone in store.parent.glob(
+        f".{store.name}{GONE}*"
+    ):  # under another name, so that no half of it is ever begun from
+        shutil.rmtree(gone, ignore_errors=True)
     store.mkdir(parents=True)
     (store / MARK).write_text("made by watchkeeper demo; it may be deleted at any time\n", encoding="utf-8")
 
@@ -183,7 +193,9 @@ class Demo:
         latency = self._random.lognormal(np.log(_MEDIAN_MS), _SPREAD, rows.num_rows) * slow
         logged = rows.drop_columns(["label"])
         for name, values in {
-            "score": answers.scores,
+            "score": [
+                None if v == FALLBACK else s for s, v in zip(answers.scores.tolist(), answers.variants, strict=True)
+            ],
             "prediction": (answers.scores >= self.config.models[NAME].threshold).astype(np.int32),
             "version": answers.versions,
             "variant": answers.variants,

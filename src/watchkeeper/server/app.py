@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from watchkeeper.errors import StateError, WatchkeeperError
@@ -45,11 +46,14 @@ def create_app(
     operations: Operations,
     inbox: Inbox | None = None,
     title: str = "",
+    hosts: Sequence[str] = (),
 ) -> FastAPI:
     """The dashboard, the JSON interface and, given an inbox, the way in for events.
 
     Args:
         clock: says the time, in UTC.
+        hosts: the host names that requests may be for; any, if there are none. A server on the loopback address
+            names its own, so that no web page can reach it under a name of that page's.
         title: shown beside the product's name, to tell one installation from another.
     """
     app = FastAPI(title="watchkeeper", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
@@ -60,6 +64,8 @@ def create_app(
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(Exception, failure)
     app.add_middleware(Headers)
+    if hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     return app
 
 

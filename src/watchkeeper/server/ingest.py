@@ -39,6 +39,8 @@ async def _take_in(kind: str, model: str, request: Request, served: Services) ->
     served.model(model)
     if served.inbox is None:
         raise RequestError(503, "this server takes no events", "send them to the server that runs the engine")
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise RequestError(415, "events are taken as application/json only", "set the header Content-Type")
     found = _events(await _body(request))
     accepted, rejected = [], []
     for index, event in enumerate(found):
@@ -65,7 +67,7 @@ async def _body(request: Request) -> bytes:
 def _events(body: bytes) -> list[Any]:
     try:
         found = json.loads(body)
-    except ValueError as problem:  # JSON that is broken, or not UTF-8
+    except (ValueError, RecursionError) as problem:  # JSON that is broken, not UTF-8, or nested without end
         raise RequestError(400, f"the request is not JSON: {problem}", 'send {"events": [...]}') from problem
     if not isinstance(found, dict) or not isinstance(found.get("events"), list):
         raise RequestError(400, 'the request has no list "events"', 'send {"events": [...]}')

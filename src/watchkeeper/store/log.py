@@ -199,6 +199,13 @@ class Log:
         )
         return [row[0].replace(tzinfo=UTC) for row in by_rows], [row[0].replace(tzinfo=UTC) for row in by_labels]
 
+    def versions(self, model: str) -> list[str]:
+        """The versions that predictions were logged of."""
+        found = self._connection.execute(
+            f"SELECT DISTINCT version FROM {_predictions(model)} WHERE version IS NOT NULL"
+        )
+        return sorted(row[0] for row in found.fetchall())
+
     def extent(self, model: str) -> tuple[datetime | None, int]:
         """The time of the earliest prediction, and how many there are."""
         query = f"SELECT min(event_time), count(*) FROM {_predictions(model)}"
