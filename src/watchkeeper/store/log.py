@@ -35,11 +35,9 @@ _EVENT = {
 }
 _OUTCOME = {"request_id": "VARCHAR", "label": "INTEGER", "known_at": "TIMESTAMP"}
 _KINDS = {"DOUBLE": Kind.NUMERIC, "VARCHAR": Kind.CATEGORICAL}
-_NAN = pa.array(["NaN", "nan"])
-_LABELS = pa.array([0, 1], pa.int32())
 
-_BATCH = "batch"
-"""The temporary table that the summarising expression reads."""
+_BATCH, _COUNTED = "batch", "counted"
+"""The temporary tables that the summarising expression reads and that take its counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,8 @@ class Log:
         columns = {name: _fit(rows, name, kind, aside) for name, kind in known.items()}
         _need(columns, ("request_id", "event_time"), f'prediction of model "{model}"')
         for name in (name for name, kind in features.items() if kind == "VARCHAR"):
-            columns[name] = pc.if_else(pc.is_in(columns[name], _NAN), pa.scalar(None, pa.string()), columns[name])
+            unknown = pc.is_in(columns[name], pa.array(["NaN", "nan"]))
+            columns[name] = pc.if_else(unknown, pa.scalar(None, pa.string()), columns[name])
         for name in rows.column_names:
             if name not in known:
                 found = rows.column(name).to_pylist()
@@ -149,7 +148,7 @@ class Log:
         columns = {name: _fit(rows, name, kind, aside) for name, kind in _OUTCOME.items()}
         _need(columns, ("request_id", "known_at"), f'outcome for model "{model}"')
         labels = columns["label"]
-        wrong = pc.and_(pc.is_valid(labels), pc.invert(pc.is_in(labels, _LABELS)))
+        wrong = pc.and_(pc.is_valid(labels), pc.invert(pc.is_in(labels, pa.array([0, 1], pa.int32()))))
         aside.extend((i, "label", str(labels[i])) for i in pc.indices_nonzero(wrong).to_pylist())
         columns["label"] = pc.if_else(wrong, pa.scalar(None, labels.type), labels)
         return self._insert(model, _outcomes(model), pa.table(columns), aside)
@@ -233,8 +232,9 @@ class Log:
             " FROM chosen LEFT JOIN known USING (request_id)"
         )
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_BATCH} AS {rows}")
-        # as a relation, which is run to its end: execute() streams, and its full buffer can block a union for ever
-        return collect(self._connection.sql(self._compile(tuple(plans))).to_arrow_table(), plans)
+        # into a table first, which is run to its end: a result that streams can block a union for ever
+        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_COUNTED} AS {self._compile(tuple(plans))}")
+        return collect(self._connection.execute(f"FROM {_COUNTED}").to_arrow_table(), plans)
 
     def _compile(self, plans: tuple[Plan, ...]) -> str:
         if plans not in self._compiled:
