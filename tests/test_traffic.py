@@ -59,6 +59,7 @@ def test_a_candidate_goes_from_stage_to_stage_and_becomes_champion(world: World)
     ("change", "breached"),
     [
         ({"status": "timeout"}, "error rate"),
+        ({"status": "error", "variant": "fallback", "score": None}, "error rate"),
         ({"latency_ms": 500.0}, "latency"),
         ({"score": 0.999}, "scores"),
     ],

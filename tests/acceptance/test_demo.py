@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -193,12 +196,31 @@ def test_nothing_alarms_where_nothing_changes(table: pa.Table, tmp_path: Path) -
 
 
 def test_a_demo_that_was_killed_begins_anew(table: pa.Table, tmp_path: Path) -> None:
-    for days_lived in (0, 3):
-        demo = Demo(tmp_path / "store")
-        demo.load(table)
-        for _, _ in zip(range(days_lived), demo.days(), strict=False):
-            pass
-        demo.engine.log.close()  # what the end of a process does; the rest is left as it was
+    store = tmp_path / "store"
+    command = [sys.executable, "-m", "watchkeeper", "demo", "--no-serve", "--store", str(store)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
+        deadline = time.monotonic() + 120
+        while not days_lived(store) and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        running.kill()
+    assert second.returncode == 2, "a store that a demo lives in is not taken from it"
+    assert "Only one process may hold it" in " ".join(second.stderr.split())
+    again = Demo(store)
+    again.load(table)
+    for _, day in zip(range(2), again.days(), strict=False):
+        assert day.flights > 0
+    with again.engine.state.snapshot() as tx:
+        assert verify(tx.audit_trail()) is None
+        assert tx.champions(NAME) == [(TRAINING.end, "v1")]
+    again.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def days_lived(store: Path) -> bool:
+    """Whether the demo of a store has come as far as its first ticks."""
+    route = store / "registry" / NAME / "route.json"
+    return route.is_file() and (store / "log.duckdb.wal").is_file()
 
 
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
