@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from watchkeeper.history import History
+from watchkeeper.history import History, champion_at
 from watchkeeper.monitors import Watch, plan, shown
 from watchkeeper.profiles import Key, Profile, merge
 from watchkeeper.records import ALL
@@ -120,9 +120,9 @@ def test_the_baseline_is_what_the_champion_of_the_windows_end_was_trained_on() -
 
 
 def test_before_the_first_coronation_the_first_champion_counts() -> None:
-    known = history(WEEK, champions=[(at(4), "v1"), (at(5), "v2")])
-    assert [known.champion(at(d)) for d in (0, 4, 5, 6)] == ["v1", "v1", "v1", "v2"]
-    assert history(WEEK, champions=()).champion(at(3)) is None
+    crowned = [(at(4), "v1"), (at(5), "v2")]
+    assert [champion_at(crowned, at(d)) for d in (0, 4, 5, 6)] == ["v1", "v1", "v1", "v2"]
+    assert champion_at((), at(3)) is None
 
 
 def test_without_a_champion_there_is_no_reference() -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from watchkeeper import diagnosis, timeline, traffic, training
 from watchkeeper.errors import TrainingError
-from watchkeeper.incidents import ENGINE
+from watchkeeper.incidents import ENGINE, NEW
 from watchkeeper.records import (
     Action,
     ActionState,
@@ -98,7 +98,7 @@ def conclude(gap: Estimate, margin: float) -> Reason:
 
 def step(before: Action | None, after: Action, now: datetime) -> Transition:
     """The timeline entry from one form of an action to the next."""
-    start = str(before.state) if before else "new"
+    start = str(before.state) if before else NEW
     return Transition(
         id=row_id("transition", after.id, start, after.state),
         model=after.model,
@@ -141,7 +141,7 @@ class Retraining:
         """What stretch of time to learn from, what of it to hold out, and what to leave out."""
         model = self.config.models[action.model]
         retrain = _policy(model)
-        with self.state.transaction() as tx:
+        with self.state.snapshot() as tx:
             spoilt = tx.select(Incident, model=action.model, cause=diagnosis.SPOILT, order="since")
         end = floor(now, model.grain_length) - model.label_delay
         return {

@@ -323,7 +323,7 @@ def _free(host: str, port: int) -> None:
 def _install_references(engine: Engine, config_file: Path) -> None:
     """Give each model without a champion the reference data that the configuration names."""
     for name, model in engine.config.models.items():
-        with engine.state.transaction() as tx:
+        with engine.state.snapshot() as tx:
             crowned = tx.champions(name)
         if model.reference and not crowned:
             table = read(connect(), config_file.parent / model.reference, f"reference of {name}").to_pyarrow()

@@ -16,8 +16,14 @@ from watchkeeper.windows import Window
 
 LABELS = ("0", "1")
 
-Kept = tuple[str, Profile]
-"""A profile with its id."""
+Merged = tuple[Profile | None, tuple[str, ...]]
+"""A profile, if there is any, and the ids of those it is made of."""
+
+
+def champion_at(champions: Sequence[tuple[datetime, str]], at: datetime) -> str | None:
+    """Who was champion just before a moment: the last one crowned until then, or the first ever; None if none was."""
+    crowned = [version for since, version in champions if since < at]
+    return crowned[-1] if crowned else champions[0][1] if champions else None
 
 
 class History:
@@ -38,14 +44,11 @@ class History:
                 self._grains[key.column, key.label].append((key.start, key, profile))
         for kept in self._grains.values():
             kept.sort(key=lambda part: (part[0], part[1].version))
-        self._references = {(k.version, k.column, k.label): (k.id, p) for k, p in references}
+        self._references: dict[tuple[str, str, str], Merged] = {
+            (k.version, k.column, k.label): (p, (k.id,)) for k, p in references
+        }
         self._champions, self._grids, self._grain, self._threshold = champions, grids, grain, threshold
-        self._merged: dict[tuple[str, str, Window, str], tuple[Profile | None, tuple[str, ...]]] = {}
-
-    def champion(self, at: datetime) -> str | None:
-        """Who was champion just before a moment: the last one crowned until then, or the first ever."""
-        crowned = [version for since, version in self._champions if since < at]
-        return crowned[-1] if crowned else self._champions[0][1] if self._champions else None
+        self._merged: dict[tuple[str, str, Window, str], Merged] = {}
 
     def versions(self, window: Window) -> list[str]:
         """The versions that answered in the window."""
@@ -57,36 +60,37 @@ class History:
 
     def subject(self, watch: Watch, window: Window, version: str = ALL) -> tuple[Subject, tuple[str, ...]]:
         """What a watch looks at, and the ids of the profiles it is made of."""
-        current, because = self._merge(watch.column, ALL, window, version)
-        labelled: dict[str, Profile] = {}
-        baseline_labelled: dict[str, Profile] = {}
-        baseline, before = None, 0
-        if watch.metric.labels:
-            labelled, more = self._by_label(watch.column, window, version)
-            because = (*because, *more)
-        if watch.monitor is not None:
-            length = watch.monitor.baseline
-            if length is None:
-                kept = self._reference(window.end, watch.column, ALL)
-                if kept:
-                    because, baseline = (*because, kept[0]), kept[1]
-                found = {label: self._reference(window.end, watch.column, label) for label in LABELS}
-                baseline_labelled = {label: kept[1] for label, kept in found.items() if kept}
-                if watch.metric.labels:
-                    because = (*because, *(kept[0] for kept in found.values() if kept))
-            else:
-                earlier = self._known(Window(window.start - length, window.start))
-                if earlier is not None:
-                    baseline, more = self._merge(watch.column, ALL, earlier, version)
-                    baseline_labelled, labelled_ids = self._by_label(watch.column, earlier, version)
-                    because, before = (*because, *more), earlier.length // self._grain
-                    if watch.metric.labels:
-                        because = (*because, *labelled_ids)
-        grid = self._grids.get(watch.column) if watch.kind is Kind.NUMERIC else None
-        grains = window.length // self._grain
-        parts = self._parts(watch.column, Window(window.start - window.length, window.end), version)
-        subject = Subject(current, baseline, grid, self._threshold, grains, before, labelled, baseline_labelled, parts)
-        return subject, because
+        labels = LABELS if watch.metric.labels else ()
+        now = {label: self._merge(watch.column, label, window, version) for label in (ALL, *labels)}
+        then, before = self._baseline(watch, window, version, (ALL, *labels))
+        subject = Subject(
+            current=now[ALL][0],
+            baseline=then[ALL][0],
+            grid=self._grids.get(watch.column) if watch.kind is Kind.NUMERIC else None,
+            threshold=self._threshold,
+            grains=window.length // self._grain,
+            baseline_grains=before,
+            labelled={label: kept for label in labels if (kept := now[label][0])},
+            baseline_labelled={label: kept for label in labels if (kept := then[label][0])},
+            parts=self._parts(watch.column, Window(window.start - window.length, window.end), version),
+        )
+        return subject, tuple(one for _, ids in (*now.values(), *then.values()) for one in ids)
+
+    def _baseline(
+        self, watch: Watch, window: Window, version: str, labels: Sequence[str]
+    ) -> tuple[dict[str, Merged], int]:
+        """What a look compares with, by label, and how many grains of time that covers."""
+        nothing: dict[str, Merged] = dict.fromkeys(labels, (None, ()))
+        if watch.monitor is None:
+            return nothing, 0
+        length = watch.monitor.baseline
+        if length is None:
+            return {label: self._reference(window.end, watch.column, label) for label in labels}, 0
+        earlier = self._known(Window(window.start - length, window.start))
+        if earlier is None:
+            return nothing, 0
+        found = {label: self._merge(watch.column, label, earlier, version) for label in labels}
+        return found, earlier.length // self._grain
 
     def _parts(self, column: str, window: Window, version: str) -> tuple[tuple[datetime, Profile], ...]:
         """The profiles of a column in a window, those of each grain's versions apart, oldest first."""
@@ -99,16 +103,10 @@ class History:
             return None
         return Window(max(kept[0][0], window.start), window.end)
 
-    def _by_label(self, column: str, window: Window, version: str) -> tuple[dict[str, Profile], tuple[str, ...]]:
-        """The profiles of the rows of each label, and the ids of those they are made of."""
-        found = {label: self._merge(column, label, window, version) for label in LABELS}
-        ids = tuple(one for _, kept in found.values() for one in kept)
-        return {label: profile for label, (profile, _) in found.items() if profile is not None}, ids
+    def _reference(self, at: datetime, column: str, label: str) -> Merged:
+        return self._references.get((champion_at(self._champions, at) or ALL, column, label), (None, ()))
 
-    def _reference(self, at: datetime, column: str, label: str) -> Kept | None:
-        return self._references.get((self.champion(at) or ALL, column, label))
-
-    def _merge(self, column: str, label: str, window: Window, version: str) -> tuple[Profile | None, tuple[str, ...]]:
+    def _merge(self, column: str, label: str, window: Window, version: str) -> Merged:
         asked = (column, label, window, version)
         if asked not in self._merged:
             chosen = self._within(column, label, window, version)

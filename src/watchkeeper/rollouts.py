@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from watchkeeper.incidents import ENGINE
+from watchkeeper.incidents import ENGINE, NEW
 from watchkeeper.profiles import Profile
 from watchkeeper.records import Reason, Rollout, RolloutState, Severity, Transition, row_id
 from watchkeeper.schema import RolloutConfig
@@ -146,7 +146,7 @@ def begin(
 
 def step(before: Rollout | None, after: Rollout, now: datetime, note: str, actor: str = ENGINE) -> Transition:
     """The timeline entry from one form of a rollout to the next."""
-    start = f"{before.state} {before.share:.0%}" if before else "new"
+    start = f"{before.state} {before.share:.0%}" if before else NEW
     end = f"{after.state} {after.share:.0%}"
     return Transition(
         id=row_id("transition", after.id, now, start, end, after.reason),

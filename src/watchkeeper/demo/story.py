@@ -100,9 +100,8 @@ def prepare(store: Path) -> None:
             )
         Log(store / "log.duckdb").close()  # raises if another process lives in it
         store.rename(store.with_name(f".{store.name}{GONE}{os.getpid()}"))
-    for gone in store.parent.glob(
-        f".{store.name}{GONE}*"
-    ):  # under another name, so that no half of it is ever begun from
+    # It goes under another name first, so that no half of it is ever begun from.
+    for gone in store.parent.glob(f".{store.name}{GONE}*"):
         shutil.rmtree(gone, ignore_errors=True)
     store.mkdir(parents=True)
     (store / MARK).write_text("made by watchkeeper demo; it may be deleted at any time\n", encoding="utf-8")

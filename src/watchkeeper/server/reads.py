@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from watchkeeper.history import champion_at
 from watchkeeper.metrics import METRICS
 from watchkeeper.monitors import MODEL_COLUMNS
 from watchkeeper.profiles import Key, Profile, merge
@@ -205,15 +206,9 @@ def kinds(config: ModelConfig) -> dict[str, Kind]:
     return {**{name: column.kind for name, column in config.columns.items()}, **MODEL_COLUMNS}
 
 
-def champion_at(champions: list[tuple[datetime, str]], at: datetime) -> str:
-    """Who was champion then; the first one, if none was yet."""
-    reigning = [version for since, version in champions if since < at]
-    return reigning[-1] if reigning else champions[0][1] if champions else ALL
-
-
 def column_view(tx: Transaction, model: str, column: str, window: Window, since: datetime) -> ColumnView:
     """One column in a window, its champion's reference, its days since `since`, and what was measured on it."""
-    version = champion_at(tx.champions(model), window.end)
+    version = champion_at(tx.champions(model), window.end) or ALL
     reference = tx.profiles(model, None, version=version, column=column, label=ALL)
     until = newest(tx, model)
     span = Window(min(since, window.start), max(until or window.end, window.end))
