@@ -223,14 +223,9 @@ def _arms(rollout: Rollout) -> list[dict[str, str]]:
     rows = [{"name": "Predictions", "champion": _whole(last, "n_champion"), "candidate": _whole(last, "n_candidate")}]
     if any(value is not None for value in labelled):
         rows.append({"name": "With their label", "champion": _number(labelled[0]), "candidate": _number(labelled[1])})
-    for name, key, form in (
-        ("Log loss", "loss", words.number),
-        ("Error rate", "error", words.share),
-        ("Median latency", "latency", words.milliseconds),
-    ):
-        sides = [last.get(f"{key}_{arm}") for arm in ("champion", "candidate")]
-        if any(isinstance(side, (int, float)) for side in sides):
-            rows.append({"name": name, "champion": form(sides[0]), "candidate": form(sides[1])})
+    losses = [last.get(f"loss_{arm}") for arm in ("champion", "candidate")]
+    if any(isinstance(loss, (int, float)) for loss in losses):
+        rows.append({"name": "Log loss", "champion": words.number(losses[0]), "candidate": words.number(losses[1])})
     return rows
 
 
