@@ -17,8 +17,9 @@ import pytest
 from rich.console import Console
 from scipy.stats import binom, ks_2samp, wasserstein_distance
 
-from watchkeeper.comparison import Comparison, Look, compare, default_model, looks, show
+from watchkeeper.comparison import compare, default_model, looks
 from watchkeeper.errors import ConfigError, DataError
+from watchkeeper.findings import Comparison, Look, show
 from watchkeeper.monitors import plan
 from watchkeeper.profiles import Subject
 from watchkeeper.records import Status

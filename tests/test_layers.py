@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parents[1] / "src" / PACKAGE
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("errors", "events", "windows", "schema", "records"),
     1: ("stats", "stats.*"),
-    2: ("profiles", "metrics", "metrics.*", "monitors", "history", "incidents", "diagnosis", "rollouts"),
+    2: ("profiles", "metrics", "metrics.*", "monitors", "policy", "history", "incidents", "diagnosis", "rollouts"),
     3: ("store", "store.*"),
     4: (
         "engine",
@@ -40,6 +40,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "__main__",
         "client",
         "comparison",
+        "findings",
+        "words",
         "config",
         "cli",
         "charts",

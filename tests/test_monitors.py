@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from watchkeeper import policy
 from watchkeeper.errors import ConfigError
 from watchkeeper.metrics import METRICS, find
-from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, default_monitors, judge, measure, plan, shown
+from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, measure, plan, shown
 from watchkeeper.profiles import Profile, Subject, categorical
 from watchkeeper.records import ALL, Point, Reason, Severity, Status
 from watchkeeper.schema import Kind, ModelConfig, MonitorConfig
@@ -119,7 +120,7 @@ def test_a_metric_that_fits_no_feature_is_refused() -> None:
 def test_what_is_watched_without_monitors_fits_every_model(columns: dict[str, Any]) -> None:
     config = ModelConfig.model_validate({"columns": columns})
     looks = plan(config)
-    assert {w.monitor.name for w in looks if w.monitor} == {m.name for m in default_monitors(config)}
+    assert {w.monitor.name for w in looks if w.monitor} == {m.name for m in policy.for_model(config)}
     assert {w.metric.cause for w in looks} >= {"missing values", "drift", "performance", "service", "volume"}
     assert plan(ModelConfig.model_validate({"columns": columns, "monitors": []})) == []
 

@@ -15,8 +15,9 @@ import pandas as pd
 import pytest
 
 from watchkeeper.charts import distribution
-from watchkeeper.comparison import Comparison, compare
+from watchkeeper.comparison import compare
 from watchkeeper.errors import DataError
+from watchkeeper.findings import Comparison
 from watchkeeper.report import OPEN_CHARTS, Chart, Finding, Report, Row, Table, glance, page, sketch
 from watchkeeper.stats.grid import Grid
 from watchkeeper.testing import profile_of

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from watchkeeper.client import Client
-    from watchkeeper.comparison import Comparison, compare
+    from watchkeeper.comparison import compare
+    from watchkeeper.findings import Comparison
 
     __version__: str
 
@@ -23,7 +24,7 @@ __all__ = ["Client", "Comparison", "__version__", "compare"]
 
 _HOMES = {
     "Client": "watchkeeper.client",
-    "Comparison": "watchkeeper.comparison",
+    "Comparison": "watchkeeper.findings",
     "compare": "watchkeeper.comparison",
 }
 

@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.tree import Tree
 
-from watchkeeper import comparison, config, events
+from watchkeeper import comparison, config, events, findings
 from watchkeeper.demo.story import SERVING, Demo, Story
 from watchkeeper.engine import Engine
 from watchkeeper.errors import DataError, StateError, WatchkeeperError
@@ -159,7 +159,7 @@ def check(
     else:
         if json_file is not None:
             found.save_json(json_file)
-        comparison.show(found, out)
+        findings.show(found, out)
     raise typer.Exit(0 if found.healthy else 1)
 
 

@@ -12,13 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from watchkeeper import policy
 from watchkeeper.errors import ConfigError
 from watchkeeper.metrics import METRICS, Metric, drift, find, load_plugins, performance, quality, service
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Point, Reason, Severity, Status, Verdict, row_id
 from watchkeeper.schema import Kind, ModelConfig, MonitorConfig
 from watchkeeper.stats.estimates import difference, ratio
-from watchkeeper.windows import DAY, Window
+from watchkeeper.windows import Window
 
 BUILT_IN = (quality, drift, performance, service)
 load_plugins()
@@ -48,44 +49,6 @@ class Watch:
     monitor: MonitorConfig | None = None
 
 
-def default_monitors(config: ModelConfig) -> tuple[MonitorConfig, ...]:
-    """What is watched where the configuration names no monitors."""
-    week = 7 * DAY
-    kinds = {column.kind for column in config.columns.values()}
-    monitors = [
-        MonitorConfig(
-            name="missing values", metric="null_rate", columns="features", above=0.05, relative="difference",
-            severity=Severity.P1,
-        ),
-        MonitorConfig(name="input drift", metric="psi", columns="features", window=week, above=0.25),
-        MonitorConfig(name="prediction drift", metric="psi", columns=("score",), window=week, above=0.25),
-        MonitorConfig(
-            name="log loss", metric="log_loss", window=week, above=0.05, relative="difference", severity=Severity.P1,
-            min_rows=200,
-        ),
-        MonitorConfig(
-            name="AUC", metric="auc", window=week, below=-0.05, relative="difference", severity=Severity.P1,
-            min_rows=200,
-        ),
-        MonitorConfig(name="errors", metric="error_rate", above=0.02, severity=Severity.P1),
-        MonitorConfig(
-            name="latency", metric="p95", columns=("latency_ms",), above=2.0, relative="ratio", baseline=2 * week,
-            severity=Severity.P1,
-        ),
-        MonitorConfig(name="volume", metric="volume", below=0.5, relative="ratio", baseline=4 * week),
-    ]  # fmt: skip
-    if Kind.NUMERIC in kinds:
-        monitors += [
-            MonitorConfig(
-                name="sentinel values", metric="sentinel_rate", columns="features", above=0.005, severity=Severity.P1
-            ),
-            MonitorConfig(name="values out of range", metric="out_of_range", columns="features", above=0.05),
-        ]
-    if Kind.CATEGORICAL in kinds:
-        monitors.append(MonitorConfig(name="new categories", metric="new_category", columns="features", above=0.02))
-    return tuple(monitors)
-
-
 def plan(config: ModelConfig) -> list[Watch]:
     """Every look that the configuration asks for, with its share of the alarm budget.
 
@@ -93,7 +56,7 @@ def plan(config: ModelConfig) -> list[Watch]:
     not fit its column or its baseline.
     """
     pairs: list[tuple[MonitorConfig, Metric, str, Kind]] = []
-    for i, monitor in enumerate(config.monitors if config.monitors is not None else default_monitors(config)):
+    for i, monitor in enumerate(config.monitors if config.monitors is not None else policy.for_model(config)):
         try:
             metric = find(monitor.metric)
             _check_baseline(monitor, metric)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from watchkeeper import charts
+from watchkeeper import charts, words
 from watchkeeper.errors import WatchkeeperError
 from watchkeeper.incidents import strength
 from watchkeeper.records import (
@@ -27,7 +27,7 @@ from watchkeeper.records import (
     Transition,
 )
 from watchkeeper.schema import MonitorConfig
-from watchkeeper.server import reads, words
+from watchkeeper.server import reads
 from watchkeeper.server.pages import check_choice, choices, planned
 from watchkeeper.server.rendering import embedded, page
 from watchkeeper.server.services import RequestError, Services, absent, services

@@ -12,14 +12,14 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
-from watchkeeper import charts
+from watchkeeper import charts, words
 from watchkeeper.errors import ConfigError
 from watchkeeper.metrics import METRICS
 from watchkeeper.monitors import Watch, plan
 from watchkeeper.profiles import Profile, Subject
 from watchkeeper.records import Incident, Point, Rollout, Severity, Status, Verdict
 from watchkeeper.schema import Kind, ModelConfig, MonitorConfig
-from watchkeeper.server import reads, words
+from watchkeeper.server import reads
 from watchkeeper.server.rendering import embedded, page
 from watchkeeper.server.services import RequestError, Services, absent, services
 from watchkeeper.windows import DAY, HOUR, Window, floor

@@ -12,8 +12,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from watchkeeper import words
 from watchkeeper.charts import THEMES, Figure
-from watchkeeper.server import words
 from watchkeeper.server.assets import address
 from watchkeeper.server.services import services
 
