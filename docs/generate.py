@@ -26,7 +26,7 @@ import watchkeeper.notify  # noqa: F401  importing these fills the registries of
 from watchkeeper.channels import CHANNELS, ChannelType
 from watchkeeper.cli import app
 from watchkeeper.metrics import METRICS, Metric
-from watchkeeper.schema import Config
+from watchkeeper.schema import Ago, Config
 from watchkeeper.server.app import ROUTERS
 from watchkeeper.windows import show_duration
 
@@ -170,7 +170,14 @@ def _section(model: type[BaseModel], path: str, more: str = "") -> str:
 
 def _words(annotation: Any) -> str:
     """What may stand in the file for a value of this type."""
-    plain = {timedelta: "duration", str: "text", int: "whole number", float: "number", bool: "true or false"}
+    plain = {
+        timedelta: "duration",
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        Ago: "`7d ago`, `4 x 7d ago`",
+    }
     if annotation in plain:
         return plain[annotation]
     if annotation is SecretStr:

@@ -41,7 +41,7 @@ def history(
     references: Sequence[Kept] = (),
     champions: Sequence[tuple[datetime, str]] = ((MARCH, "v1"),),
 ) -> History:
-    return History(grains, references, champions, GRIDS, DAY, 0.4)
+    return History(grains, references, champions, GRIDS, DAY, 0.4, MARCH)
 
 
 def watch(**monitor: Any) -> Watch:
@@ -164,6 +164,42 @@ def test_a_silent_grain_counts_as_one() -> None:
     kept = [part for part in WEEK if part[0].start != at(4)]
     subject, _ = history(kept).subject(watch(metric="volume", baseline="4d", relative="ratio"), days(6, 7))
     assert (subject.baseline_grains, subject.n_baseline) == (4, 3 + 4 + 6)
+
+
+# baselines of some time ago
+
+
+def test_the_previous_window_is_a_baseline_of_the_same_length() -> None:
+    look = watch(metric="psi", columns=["age"], window="2d", baseline="previous")
+    subject, _ = history(WEEK).subject(look, days(4, 6))
+    assert (subject.n, subject.n_baseline, subject.baseline_grains) == (5 + 6, 3 + 4, 2)
+    assert len(subject.parts) == 4
+
+
+def test_a_window_some_time_ago_is_that_window_and_no_other() -> None:
+    subject, because = history(WEEK).subject(watch(metric="psi", columns=["age"], baseline="3d ago"), days(5, 6))
+    assert (subject.n, subject.n_baseline, subject.baseline_grains) == (6, 3, 1)
+    assert because == tuple(k.id for k, _ in WEEK if k.column == "age" and k.start in (at(2), at(5)))[::-1]
+    assert subject.parts == (), "the days between say nothing of a change against that window"
+
+
+@pytest.mark.parametrize(("start", "rows", "grains"), [(1, 0, 0), (2, 1, 1), (3, 2, 1), (4, 1 + 3, 2), (6, 3 + 5, 2)])
+def test_several_windows_of_the_past_are_merged_as_far_as_they_are_known(start: int, rows: int, grains: int) -> None:
+    look = watch(metric="volume", baseline="2 x 2d ago", relative="ratio")
+    subject, _ = history(WEEK).subject(look, days(start, start + 1))
+    assert (subject.n_baseline, subject.baseline_grains) == (rows, grains)
+
+
+def test_a_window_some_time_ago_counts_as_a_whole_or_not_at_all() -> None:
+    look = watch(metric="psi", columns=["age"], window="2d", baseline="2d ago")
+    assert history(WEEK).subject(look, days(1, 3))[0].baseline is None
+    assert history(WEEK).subject(look, days(2, 4))[0].n_baseline == 1 + 2
+
+
+def test_a_silent_window_of_the_past_is_known_to_be_silent() -> None:
+    kept = [part for part in WEEK if part[0].start != at(4)]
+    subject, _ = history(kept).subject(watch(metric="volume", baseline="2d ago", relative="ratio"), days(6, 7))
+    assert (subject.baseline, subject.baseline_grains) == (None, 1)
 
 
 def test_what_is_only_shown_has_no_baseline() -> None:

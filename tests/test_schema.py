@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from watchkeeper.errors import ConfigError
 from watchkeeper.records import Severity
 from watchkeeper.schema import (
+    Ago,
     ChannelConfig,
     ColumnConfig,
     Config,
@@ -22,7 +23,7 @@ from watchkeeper.schema import (
     RetrainConfig,
     RolloutConfig,
 )
-from watchkeeper.windows import DAY, HOUR
+from watchkeeper.windows import DAY, HOUR, Window
 
 COLUMNS = {"age": {"kind": "numeric"}, "country": {"kind": "categorical"}}
 MONITOR = {"name": "drift", "metric": "psi", "columns": "features", "above": 0.2}
@@ -94,10 +95,51 @@ def test_a_baseline_is_the_reference_or_a_duration() -> None:
     assert monitor(baseline="reference").baseline is None
     assert monitor(baseline=None).baseline is None
     assert monitor(baseline="28d").baseline == 28 * DAY
-    with pytest.raises(ValidationError, match="is no duration"):
-        monitor(baseline="last month")
-    with pytest.raises(ValidationError, match="is no duration"):
+    for wrong in ("last month", "previously", "yesterday", "4 x 7d"):
+        with pytest.raises(ValidationError, match="is no baseline; write reference, previous, a duration"):
+            monitor(baseline=wrong)
+    with pytest.raises(ValidationError, match="is no baseline"):
         monitor(baseline=28)
+
+
+AT_NOON = Window(datetime(2024, 3, 8, 12, tzinfo=UTC), datetime(2024, 3, 8, 13, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("written", "kept", "compared"),
+    [
+        ("reference", None, []),
+        ("24h", DAY, [("03-07 12", "03-08 12")]),
+        ("previous", "previous", [("03-08 11", "03-08 12")]),
+        ("7d ago", Ago(7 * DAY), [("03-01 12", "03-01 13")]),
+        ("1w ago", Ago(7 * DAY), [("03-01 12", "03-01 13")]),
+        ("52w ago", Ago(364 * DAY), [("03-10 12", "03-10 13")]),
+        ("2 x 7d ago", Ago(7 * DAY, 2), [("03-01 12", "03-01 13"), ("02-23 12", "02-23 13")]),
+        ("2x1d ago", Ago(DAY, 2), [("03-07 12", "03-07 13"), ("03-06 12", "03-06 13")]),
+    ],
+)
+def test_a_baseline_is_so_many_windows_of_the_past(written: str, kept: object, compared: list[tuple[str, str]]) -> None:
+    found = monitor(baseline=written, window="1h")
+    assert found.baseline == kept
+    assert [(f"{w.start:%m-%d %H}", f"{w.end:%m-%d %H}") for w in found.before(AT_NOON)] == compared
+    assert monitor(**{**found.model_dump(mode="json"), "name": "drift"}) == found
+    assert MonitorConfig.model_validate_json(found.model_dump_json(), strict=True) == found
+
+
+def test_a_baseline_a_year_ago_is_of_the_same_weekday() -> None:
+    [before] = monitor(baseline="364d ago", window="1d").before(Window(AT_NOON.start, AT_NOON.start + DAY))
+    assert (before.start.weekday(), before.start.year) == (AT_NOON.start.weekday(), 2023)
+
+
+def test_a_baseline_some_time_ago_lies_before_the_window() -> None:
+    with pytest.raises(ValidationError, match="overlaps its window: look back at least 14d, found 2 x 7d ago"):
+        monitor(baseline="2 x 7d ago", window="14d")
+    assert monitor(baseline="7d ago", window="7d").before(Window(AT_NOON.start, AT_NOON.start + 7 * DAY))
+    for times in (0, 54):
+        with pytest.raises(ValidationError, match=f"looks back {times} times; write 1 to 53"):
+            monitor(baseline=f"{times} x 7d ago")
+    with pytest.raises(ValidationError, match='"7y" is no duration'):
+        monitor(baseline="7y ago")
 
 
 # monitors
@@ -130,6 +172,8 @@ def test_the_windows_of_a_model_are_whole_grains() -> None:
         model(monitors=[{**MONITOR, "window": "36h"}])
     with pytest.raises(ValidationError, match='baseline of monitor "drift" must be a multiple of the grain 1d'):
         model(monitors=[{**MONITOR, "baseline": "36h"}])
+    with pytest.raises(ValidationError, match='baseline of monitor "drift" must be a multiple of the grain 1d'):
+        model(monitors=[{**MONITOR, "baseline": "36h ago"}])
     with pytest.raises(ValidationError, match="label_delay must be a multiple of the grain 1d"):
         model(label_delay="1h")
 
@@ -229,7 +273,10 @@ def test_a_configuration_is_named_by_its_meaning() -> None:
 
 def test_a_configuration_survives_json() -> None:
     whole = config(
-        monitors=[{**MONITOR, "baseline": "28d"}, {**MONITOR, "name": "other", "columns": ["age"]}],
+        monitors=[
+            {**MONITOR, "baseline": "28d"},
+            {**MONITOR, "name": "other", "columns": ["age"], "baseline": "4 x 7d ago"},
+        ],
         retrain={"trainer": "jobs:train", "causes": ["drift"]},
         fallback_score=0.1,
     )

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from watchkeeper.errors import ConfigError
-from watchkeeper.windows import DAY, GRAINS, HOUR, Window, floor, parse_duration, show_duration, show_time, starts
+from watchkeeper.windows import (
+    DAY,
+    GRAINS,
+    HOUR,
+    Window,
+    floor,
+    parse_duration,
+    show_duration,
+    show_time,
+    starts,
+    together,
+)
 
 NOON = datetime(2013, 7, 4, 12, tzinfo=UTC)
 
@@ -87,3 +99,11 @@ def test_a_shown_duration_reads_back(seconds: int) -> None:
 def test_only_positive_whole_seconds_are_shown(length: timedelta) -> None:
     with pytest.raises(ValueError, match="not a positive whole number of seconds"):
         show_duration(length)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 10)), max_size=12))
+def test_windows_together_cover_the_same_time_and_do_not_touch(spans: list[tuple[int, int]]) -> None:
+    windows = [Window(NOON + start * HOUR, NOON + (start + length) * HOUR) for start, length in spans]
+    joined = together(windows)
+    assert {h for w in joined for h in starts(w, HOUR)} == {h for w in windows for h in starts(w, HOUR)}
+    assert all(one.end < two.start for one, two in pairwise(joined))

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from watchkeeper import actions, channels, diagnosis, events, incidents, monitors, notify, timeline, traffic
 from watchkeeper.errors import ConflictError, DataError
-from watchkeeper.history import History
+from watchkeeper.history import History, seen
 from watchkeeper.incidents import ENGINE
 from watchkeeper.monitors import Watch
 from watchkeeper.records import ALL, Action, ActionState, Incident, IncidentState, Point, Rollout, Transition, Verdict
@@ -25,7 +25,7 @@ from watchkeeper.schema import Config, ModelConfig
 from watchkeeper.store import log
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.state import State, Transaction
-from watchkeeper.windows import Window, floor, starts
+from watchkeeper.windows import Window, floor, starts, together
 
 FEW, MANY = 100, 10_000
 """Rows from which a model without reference data gets its grids: once its first grain is over, and before that."""
@@ -195,7 +195,7 @@ class Engine:
         tx.set_cursor(name, "late", "[[], []]")
         if not due:
             return []
-        history = self._history(tx, name, model, due)
+        history = self._history(tx, name, model, due, span[0])
         points = []
         for watch, window in due:
             each = history.versions(window) if watch.monitor is None and watch.metric.labels else [ALL]
@@ -207,17 +207,20 @@ class Engine:
         return points
 
     @staticmethod
-    def _history(tx: Transaction, name: str, model: ModelConfig, due: Sequence[tuple[Watch, Window]]) -> History:
-        """All the profiles that the looks read, moving baselines included."""
-        earliest = min(w.start - ((watch.monitor and watch.monitor.baseline) or w.length) for watch, w in due)
+    def _history(
+        tx: Transaction, name: str, model: ModelConfig, due: Sequence[tuple[Watch, Window]], since: datetime
+    ) -> History:
+        """All the profiles that the looks read, baselines included, and no others."""
+        read = {part for watch, window in due for part in (seen(window), *_before(watch, window))}
         champions = tx.champions(name)
         return History(
-            tx.profiles(name, Window(earliest, max(window.end for _, window in due))),
+            [kept for stretch in together(read) for kept in tx.profiles(name, stretch)],
             tx.profiles(name, None, version=[version for _, version in champions]),
             champions,
             tx.grids(name),
             model.grain_length,
             model.threshold,
+            since,
         )
 
     # 4. judge
@@ -368,6 +371,10 @@ def _window(watch: Watch, model: ModelConfig, end: datetime) -> Window:
     """The window that a look at `end` covers; label metrics look back past the time that labels take."""
     end -= _delay(watch, model)
     return Window(end - watch.window, end)
+
+
+def _before(watch: Watch, window: Window) -> tuple[Window, ...]:
+    return watch.monitor.before(window) if watch.monitor else ()
 
 
 def _ends(

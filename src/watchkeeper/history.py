@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from watchkeeper.monitors import Watch
 from watchkeeper.profiles import Key, Profile, Subject, merge
 from watchkeeper.records import ALL
-from watchkeeper.schema import Kind
+from watchkeeper.schema import Ago, Kind, MonitorConfig
 from watchkeeper.stats.grid import Grid
 from watchkeeper.windows import Window
 
@@ -27,7 +27,12 @@ def champion_at(champions: Sequence[tuple[datetime, str]], at: datetime) -> str 
 
 
 class History:
-    """The profiles of one model's grains, its champions' reference profiles, and who was champion when."""
+    """The profiles of one model's grains, its champions' reference profiles, and who was champion when.
+
+    Args:
+        grains: those of every window that will be asked for, baselines included.
+        since: the start of the model's first grain; what was before is not known, and what is missing since was silent.
+    """
 
     def __init__(
         self,
@@ -37,6 +42,7 @@ class History:
         grids: Mapping[str, Grid],
         grain: timedelta,
         threshold: float,
+        since: datetime,
     ) -> None:
         self._grains: dict[tuple[str, str], list[tuple[datetime, Key, Profile]]] = defaultdict(list)
         for key, profile in grains:
@@ -48,6 +54,7 @@ class History:
             (k.version, k.column, k.label): (p, (k.id,)) for k, p in references
         }
         self._champions, self._grids, self._grain, self._threshold = champions, grids, grain, threshold
+        self._since = since
         self._merged: dict[tuple[str, str, Window, str], Merged] = {}
 
     def versions(self, window: Window) -> list[str]:
@@ -72,7 +79,7 @@ class History:
             baseline_grains=before,
             labelled={label: kept for label in labels if (kept := now[label][0])},
             baseline_labelled={label: kept for label in labels if (kept := then[label][0])},
-            parts=self._parts(watch.column, Window(window.start - window.length, window.end), version),
+            parts=() if _seasonal(watch) else self._parts(watch.column, seen(window), version),
         )
         return subject, tuple(one for _, ids in (*now.values(), *then.values()) for one in ids)
 
@@ -83,25 +90,26 @@ class History:
         nothing: dict[str, Merged] = dict.fromkeys(labels, (None, ()))
         if watch.monitor is None:
             return nothing, 0
-        length = watch.monitor.baseline
-        if length is None:
+        if watch.monitor.baseline is None:
             return {label: self._reference(window.end, watch.column, label) for label in labels}, 0
-        earlier = self._known(Window(window.start - length, window.start))
-        if earlier is None:
-            return nothing, 0
-        found = {label: self._merge(watch.column, label, earlier, version) for label in labels}
-        return found, earlier.length // self._grain
+        known = [part for earlier in watch.monitor.before(window) if (part := self._known(watch.monitor, earlier))]
+        grains = sum(part.length // self._grain for part in known)
+        return {label: self._together(watch.column, label, known, version) for label in labels}, grains
+
+    def _together(self, column: str, label: str, windows: Sequence[Window], version: str) -> Merged:
+        found = [self._merge(column, label, window, version) for window in windows]
+        return merge(p for p, _ in found if p is not None), tuple(one for _, ids in found for one in ids)
 
     def _parts(self, column: str, window: Window, version: str) -> tuple[tuple[datetime, Profile], ...]:
         """The profiles of a column in a window, those of each grain's versions apart, oldest first."""
         return tuple((start, profile) for start, _, profile in self._within(column, ALL, window, version))
 
-    def _known(self, window: Window) -> Window | None:
-        """The part of a window from the first stored grain on; None if there is none."""
-        kept = self._grains["status", ALL]
-        if not kept or kept[0][0] >= window.end:
+    def _known(self, monitor: MonitorConfig, earlier: Window) -> Window | None:
+        """The part of a baseline from the first grain on; None if there is none. Of a window some time ago all or
+        nothing, for a part of it would be another time of the day or week."""
+        if earlier.end <= self._since or (isinstance(monitor.baseline, Ago) and earlier.start < self._since):
             return None
-        return Window(max(kept[0][0], window.start), window.end)
+        return Window(max(self._since, earlier.start), earlier.end)
 
     def _reference(self, at: datetime, column: str, label: str) -> Merged:
         return self._references.get((champion_at(self._champions, at) or ALL, column, label), (None, ()))
@@ -118,6 +126,17 @@ class History:
         kept = self._grains[column, label]
         chosen = kept[bisect_left(kept, window.start, key=_start) : bisect_left(kept, window.end, key=_start)]
         return [part for part in chosen if version in (ALL, part[1].version)]
+
+
+def seen(window: Window) -> Window:
+    """A window and as long before it: where the beginning of a change is looked for."""
+    return Window(window.start - window.length, window.end)
+
+
+def _seasonal(watch: Watch) -> bool:
+    """Whether the baseline lies some time ago: the grains just before the window are then of another hour or day,
+    and say nothing of when a change began."""
+    return watch.monitor is not None and isinstance(watch.monitor.baseline, Ago)
 
 
 def _start(part: tuple[datetime, Key, Profile]) -> datetime:

@@ -97,7 +97,7 @@ def _check_baseline(monitor: MonitorConfig, metric: Metric) -> None:
     if metric.any_size and monitor.baseline is None:
         raise ConfigError(
             f"{metric.name} counts rows as they come, and the reference did not come over time;"
-            " set baseline to a duration, such as 28d",
+            " set baseline to a duration, such as 28d, or to how long ago, such as 7d ago",
             ("baseline",),
         )
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
@@ -20,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from watchkeeper.errors import ConfigError
 from watchkeeper.events import RESERVED
 from watchkeeper.records import Severity
-from watchkeeper.windows import DAY, GRAINS, parse_duration, show_duration
+from watchkeeper.windows import DAY, GRAINS, Window, parse_duration, show_duration
 
 
 def _duration(value: Any) -> timedelta:
@@ -32,13 +33,54 @@ def _duration(value: Any) -> timedelta:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(show_duration, when_used="json")]
 
+
+@dataclass(frozen=True, slots=True)
+class Ago:
+    """The window itself, moved back by a length of time; with `times`, that often, and all of these together."""
+
+    back: timedelta
+    times: int = 1
+
+    def __str__(self) -> str:
+        return f"{f'{self.times} x ' if self.times > 1 else ''}{show_duration(self.back)} ago"
+
+
+def _baseline(value: Any) -> timedelta | Ago | str | None:
+    if value is None or value == "reference":
+        return None
+    if isinstance(value, Ago) or value == "previous":
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, str) and (shift := re.fullmatch(r"(?:(\d+) ?x ?)?(\w+) ago", value.strip())):
+        times = int(shift[1] or 1)
+        if not 1 <= times <= MOST_TIMES:
+            raise ValueError(f'"{value}" looks back {times} times; write 1 to {MOST_TIMES}')
+        return Ago(parse_duration(shift[2]), times)
+    try:
+        return _duration(value)
+    except ConfigError:
+        raise ConfigError(
+            f'"{value}" is no baseline; write reference, previous, a duration such as 28d, or how long ago, such as'
+            " 7d ago or 4 x 7d ago"
+        ) from None
+
+
+def show_baseline(baseline: timedelta | Ago | str | None) -> str:
+    """The form in which a baseline is written in a configuration."""
+    if baseline is None:
+        return "reference"
+    return show_duration(baseline) if isinstance(baseline, timedelta) else str(baseline)
+
+
+MOST_TIMES = 53
+"""How often a baseline may look back: once a week, for a year."""
+
 Baseline = Annotated[
-    timedelta | None,
-    BeforeValidator(lambda v: None if v is None or v == "reference" else _duration(v)),
-    PlainSerializer(lambda v: "reference" if v is None else show_duration(v), when_used="json"),
+    timedelta | Ago | Literal["previous"] | None,
+    BeforeValidator(_baseline),
+    PlainSerializer(show_baseline, when_used="json"),
 ]
-"""What current data is compared with: the champion's reference data (None), or the stretch of time of this length
-that ends where the current window starts."""
+"""What current data is compared with: the champion's reference data (None); the stretch of time of this length that
+ends where the current window starts; the window before, which is as long; or the window some time ago."""
 
 
 class Kind(StrEnum):
@@ -72,8 +114,16 @@ class MonitorConfig(Strict):
 
     `columns` is "features", or names of features, or `score`, `latency_ms`, `status`; a metric
     of the whole model (volume, accuracy) takes none. `relative` says that the limit is on the difference from
-    or the ratio to the baseline instead of the value itself. `baseline` is "reference" (what the champion was
-    trained on) or a duration: the stretch of that length just before the window.
+    or the ratio to the baseline instead of the value itself. `baseline` is what it is compared with:
+
+    - `reference`: what the champion was trained on;
+    - `28d`, or another duration: the stretch of that length just before the window;
+    - `previous`: the window before, which is as long;
+    - `7d ago`: the window, a week earlier. For a window of an hour that is the same hour last week; `364d ago` is
+      the same weekday a year ago;
+    - `4 x 7d ago`: the same hour of each of the last four weeks, together.
+
+    What was not logged yet is no baseline: until there is one, the verdict is "not enough data".
     """
 
     name: str = Field(min_length=1, max_length=80)
@@ -91,11 +141,27 @@ class MonitorConfig(Strict):
     def _one_limit(self) -> MonitorConfig:
         if (self.above is None) == (self.below is None):
             raise ValueError(f'monitor "{self.name}" needs one limit: either above or below')
+        if isinstance(self.baseline, Ago) and self.baseline.back < self.window:
+            raise ConfigError(
+                f'the baseline of monitor "{self.name}" overlaps its window: look back at least'
+                f" {show_duration(self.window)}, found {self.baseline}",
+                ("baseline",),
+            )
         if isinstance(self.columns, tuple) and (not self.columns or len({*self.columns}) < len(self.columns)):
             raise ConfigError(
                 f'monitor "{self.name}" must name each of its columns once, and one at least', ("columns",)
             )
         return self
+
+    def before(self, window: Window) -> tuple[Window, ...]:
+        """The stretches of time that a window is compared with; none for the reference."""
+        if self.baseline is None:
+            return ()
+        if isinstance(self.baseline, Ago):
+            shifts = [i * self.baseline.back for i in range(1, self.baseline.times + 1)]
+            return tuple(Window(window.start - shift, window.end - shift) for shift in shifts)
+        length = window.length if isinstance(self.baseline, str) else self.baseline
+        return (Window(window.start - length, window.start),)
 
     @property
     def limit(self) -> float:
@@ -208,7 +274,8 @@ class ModelConfig(Strict):
                     f'the window of monitor "{monitor.name}" must be a multiple of the grain {self.grain},'
                     f" found {show_duration(monitor.window)}"
                 )
-            if monitor.baseline is not None and monitor.baseline % self.grain_length:
+            length = monitor.baseline.back if isinstance(monitor.baseline, Ago) else monitor.baseline
+            if isinstance(length, timedelta) and length % self.grain_length:
                 raise ValueError(
                     f'the baseline of monitor "{monitor.name}" must be a multiple of the grain {self.grain}'
                 )

@@ -87,9 +87,11 @@ def _configuration(tx: Transaction, version: str) -> Node:
 def _profiles(tx: Transaction, point: Point) -> list[Node]:
     """One node for the current profiles and one for the baseline's, since a window may hold very many."""
     keys = tx.profile_keys(point.because)
-    current = [(key, n) for key, n in keys if key.start is not None]
-    reference = [(key, n) for key, n in keys if key.start is None]
-    return [Node(group[0][0].id, _profile_text(group)) for group in (current, reference) if group]
+    groups: dict[str, list[tuple[Key, int]]] = {"": [], "baseline: ": [], "reference data of ": []}
+    for key, n in keys:
+        place = "reference data of " if key.start is None else "" if key.start in point.window else "baseline: "
+        groups[place].append((key, n))
+    return [Node(group[0][0].id, what + _profile_text(group)) for what, group in groups.items() if group]
 
 
 def _profile_text(group: list[tuple[Key, int]]) -> str:
@@ -97,7 +99,7 @@ def _profile_text(group: list[tuple[Key, int]]) -> str:
     whole = [n for key, n in group if key.label == ALL]  # those by label count the same rows again
     rows = sum(whole or [n for _, n in group])
     if first.start is None:
-        return f"reference data of {first.version}: {first.column}, {rows:,} rows"
+        return f"{first.version}: {first.column}, {rows:,} rows"
     moments = sorted(key.start for key, _ in group if key.start is not None)
     spread = f"{show_time(moments[0])} to {show_time(moments[-1])} UTC"
     profiles = f"{len(group):,} profiles" if len(group) > 1 else "1 profile"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -52,6 +52,17 @@ def starts(window: Window, grain: timedelta) -> Iterator[datetime]:
     while at < window.end:
         yield at
         at += grain
+
+
+def together(windows: Iterable[Window]) -> list[Window]:
+    """The stretches of time that windows cover, in order; those that touch or overlap become one."""
+    joined: list[Window] = []
+    for window in sorted(windows):
+        if joined and window.start <= joined[-1].end:
+            joined[-1] = Window(joined[-1].start, max(joined[-1].end, window.end))
+        else:
+            joined.append(window)
+    return joined
 
 
 def show_time(at: datetime) -> str:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from watchkeeper.metrics import METRICS
 from watchkeeper.records import ActionState, IncidentState, Reason, RolloutState, Severity, Status
+from watchkeeper.schema import Ago, MonitorConfig
 from watchkeeper.windows import Window, show_duration, show_time
 
 THIN = "\u202f"
@@ -148,6 +149,19 @@ def duration(length: timedelta) -> str:
     text = show_duration(length)
     word = {"d": "day", "h": "hour", "m": "minute", "s": "second"}[text[-1]]
     return f"{text[:-1]} {word}{'' if text[:-1] == '1' else 's'}"
+
+
+def baseline(monitor: MonitorConfig) -> str:
+    """What a monitor compares with: "the 14 days before", "7 days ago"."""
+    match monitor.baseline:
+        case None:
+            return "the reference"
+        case timedelta() as length:
+            return f"the {duration(length)} before"
+        case Ago(back, times):
+            ago = f"{duration(back)} ago"
+            return ago if times == 1 else f"the last {times} windows that lie {duration(back)} apart"
+    return f"the {duration(monitor.window)} before"
 
 
 def lasted(start: datetime, end: datetime) -> str:

@@ -253,13 +253,12 @@ def monitor_row(
     one = columns[0] if len(columns) == 1 else ""
     own = sorted(verdicts, key=lambda v: (RANK.index(v.status), v.column))
     sure = point.confidence if point else 1 - watches[0].alpha
-    against = f"against the {words.duration(monitor.baseline)} before" if monitor.baseline else "against the reference"
     title = words.metric_title(monitor.metric, monitor.relative)
     compares = monitor.relative is not None or watches[0].metric.needs_baseline
     return MonitorRow(
         name=monitor.name,
         severity=monitor.severity,
-        what=f"{title} {against}" if compares else title,
+        what=f"{title} against {words.baseline(monitor)}" if compares else title,
         columns=one or words.count(len(columns), "column"),
         limit=words.limit(monitor.limit, monitor.direction, monitor.metric, one, monitor.relative),
         window=words.duration(monitor.window),
