@@ -45,6 +45,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "config",
         "cli",
         "charts",
+        "charts.*",
         "report",
         "exporters",
         "server",
@@ -71,7 +72,7 @@ ONLY_IN = {
     "alembic": ("store.*",),
     "duckdb": ("store.*", "demo.*"),
     "ibis": ("store.*",),
-    "plotly": ("charts", "server.*"),
+    "plotly": ("charts.*", "server.*"),
     "fastapi": ("server", "server.*"),
     "typer": ("cli",),
 }

@@ -1,0 +1,165 @@
+"""Metrics over time, with their intervals, limits and what happened on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from watchkeeper.charts.figures import (
+    ALARM,
+    BLUE,
+    GREY,
+    THIN,
+    Figure,
+    Unit,
+    at,
+    blank,
+    horizontal,
+    length_of,
+    line_with_band,
+    moment,
+    nothing,
+    rounded,
+    short,
+    time_title,
+    title_of,
+    unit_of,
+    vertical,
+    with_gaps,
+)
+from watchkeeper.records import Point
+
+
+def performance_over_time(
+    points: Sequence[Point], champions: Sequence[tuple[datetime, str]], metric: str, title: str = ""
+) -> Figure:
+    """A performance metric of each version, with its 95 % band; vertical lines mark new champions."""
+    unit = unit_of(metric)
+    title = title or f"{title_of(metric)} of each version"
+    kept = [p for p in points if p.metric == metric and p.value is not None]
+    if not kept:
+        return nothing(title, "No labelled predictions yet")
+    versions = sorted({p.version for p in kept}, key=lambda v: min(p.window.end for p in kept if p.version == v))
+    order = [version for _, version in champions if version in versions]
+    versions = list(dict.fromkeys([*order, *versions]))
+    figure = blank(title, "day (UTC)", unit.axis)
+    for i, version in enumerate(versions):
+        own = [p for p in kept if p.version == version]
+        figure["data"] += line_with_band(own, f"version {version}" if version else "all versions", i, unit)
+    _mark_champions(figure, champions, kept)
+    figure["layout"]["showlegend"] = True
+    return figure
+
+
+def _mark_champions(figure: Figure, champions: Sequence[tuple[datetime, str]], points: Sequence[Point]) -> None:
+    first, last = min(p.window.start for p in points), max(p.window.end for p in points)
+    shown = [(since, version) for since, version in champions if first < since <= last]
+    for i, (since, version) in enumerate(shown):
+        vertical(figure, since, f"champion {short(version, 16)}", 1.0 - 0.08 * (i % 3))
+
+
+def metric_over_time(
+    points: Sequence[Point],
+    limit: float | None = None,
+    direction: str = "above",
+    *,
+    since: datetime | None = None,
+    relative: str | None = None,
+    title: str = "",
+) -> Figure:
+    """One metric with its intervals, and the limit that it is held to.
+
+    Args:
+        points: of one metric; each monitor and version gets its own line.
+        limit, direction: the limit, and on which side of it trouble lies.
+        since: when trouble began, marked by a vertical line.
+        relative: "difference" or "ratio" where the points hold those, as in a monitor.
+    """
+    kept = [p for p in points if p.value is not None]
+    if not kept:
+        return nothing(title or "Nothing measured", "No values in this stretch of time")
+    unit = unit_of(kept[0].metric, kept[0].column, relative)
+    title = title or f"{title_of(kept[0].metric)} of {kept[0].column}"
+    figure = blank(title, time_title(kept[0]), unit.axis)
+    groups = _series(kept)
+    for i, ((monitor, version), own) in enumerate(groups.items()):
+        name = " · ".join(x for x in (monitor, version and f"version {version}") if x) or title_of(own[0].metric)
+        figure["data"] += line_with_band(own, name, i, unit)
+    figure["layout"]["showlegend"] = len(groups) > 1
+    if limit is not None:
+        word = "limit, trouble above" if direction == "above" else "limit, trouble below"
+        horizontal(figure, unit.of(limit) or 0.0, word, ALARM, "dash")
+    if since is not None:
+        vertical(figure, since, "since", 1.0)
+    return figure
+
+
+def latency(points: Sequence[Point], title: str = "Latency") -> Figure:
+    """Median, 95th and 99th percentile of the latency over time."""
+    kept = [p for p in points if p.metric in ("p50", "p95", "p99") and p.value is not None]
+    if not kept:
+        return nothing(title, "No latencies were logged")
+    figure = blank(title, time_title(kept[0]), "latency (ms)")
+    unit = Unit("latency (ms)", 1, ",.1f", f"{THIN}ms")
+    for i, (metric, name) in enumerate((("p50", "median"), ("p95", "95th percentile"), ("p99", "99th percentile"))):
+        own = [p for p in kept if p.metric == metric]
+        figure["data"] += line_with_band(own, name, i, unit, band=False) if own else []
+    figure["layout"]["yaxis"] |= {"rangemode": "tozero"}
+    return figure
+
+
+def volume(points: Sequence[Point], title: str = "Predictions") -> Figure:
+    """Predictions in each window, as bars."""
+    kept = sorted((p for p in points if p.value is not None), key=lambda p: p.window.end)
+    if not kept:
+        return nothing(title, "No predictions yet")
+    figure = blank(title, time_title(kept[0]), f"predictions in {length_of(kept[0].window.length)}")
+    figure["data"] = [
+        {
+            "type": "bar", "name": "predictions", "x": [moment(at(p)) for p in kept],
+            "y": rounded([p.value for p in kept]),
+            "customdata": [str(p.window) for p in kept], "marker": {"color": BLUE},
+            "hovertemplate": "%{y:,.0f} predictions<br>%{customdata}<extra></extra>",
+        }
+    ]  # fmt: skip
+    figure["layout"] |= {"bargap": 0.15}
+    figure["layout"]["yaxis"] |= {"rangemode": "tozero", "tickformat": ",~r"}
+    return figure
+
+
+def values_over_time(
+    values: Sequence[tuple[datetime, float | None]],
+    title: str,
+    y_title: str,
+    *,
+    share: bool = False,
+    reference: tuple[float, str] | None = None,
+) -> Figure:
+    """One plain number over time, and a reference line, such as the baseline's."""
+    kept = [(time, v) for time, v in values if v is not None]
+    if not kept:
+        return nothing(title, "No values in this stretch of time")
+    unit = Unit(f"{y_title} (%)", 100, ".2f", f"{THIN}%") if share else Unit(y_title, form=",.4~g")
+    figure = blank(title, "day (UTC)", unit.axis)
+    times = with_gaps([time for time, _ in kept])
+    by_time = dict(kept)
+    figure["data"] = [
+        {
+            "type": "scatter", "mode": "lines", "name": y_title, "x": [moment(t) for t, _ in times],
+            "y": rounded([unit.of(by_time[t]) if there else None for t, there in times]),
+            "line": {"color": BLUE, "width": 2}, "hovertemplate": f"{unit.shown('y')}<br>%{{x}}<extra></extra>",
+        }
+    ]  # fmt: skip
+    if reference:
+        horizontal(figure, unit.of(reference[0]) or 0.0, reference[1], GREY, "dot")
+    figure["layout"]["showlegend"] = False
+    if share:
+        figure["layout"]["yaxis"] |= {"rangemode": "tozero"}
+    return figure
+
+
+def _series(points: Iterable[Point]) -> dict[tuple[str, str], list[Point]]:
+    groups: dict[tuple[str, str], list[Point]] = {}
+    for p in points:
+        groups.setdefault((p.monitor, p.version), []).append(p)
+    return groups
