@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchkeeper import charts
-from watchkeeper.profiles import NULL, Profile, categorical, numeric
+from watchkeeper.profiles import Profile, categorical, numeric
 from watchkeeper.records import Point
-from watchkeeper.stats.grid import Grid
+from watchkeeper.stats.grid import NULL, Grid
 from watchkeeper.windows import DAY, Window
 
 START = datetime(2024, 3, 1, tzinfo=UTC)

@@ -24,7 +24,7 @@ from watchkeeper.monitors import plan
 from watchkeeper.profiles import Subject
 from watchkeeper.records import Status
 from watchkeeper.schema import ColumnConfig, Kind, ModelConfig, MonitorConfig
-from watchkeeper.stats.grid import Grid
+from watchkeeper.stats.grid import INVALID, NULL, Grid
 from watchkeeper.testing import profile_of
 
 POINT = {
@@ -202,7 +202,7 @@ def subject(before: Any, after: Any, kind: Kind) -> Subject:
     """The counts, by the slow twin of what the engine does."""
     grid = None
     if kind is Kind.NUMERIC:
-        grid = Grid.fit(np.asarray(before), float(np.nanmin(before)), float(np.nanmax(before)))
+        grid = Grid.fit(np.asarray(before))
         before, after = ([None if np.isnan(v) else float(v) for v in side] for side in (before, after))
     return Subject(profile_of(after, grid), profile_of(before, grid), grid, 0.5, 1, 1, {}, {})
 
@@ -296,15 +296,15 @@ def test_a_share_of_false_alarms_lies_between_0_and_1(share: float) -> None:
 def test_what_cannot_be_compared_is_left_out_with_a_reason() -> None:
     data = frame(400, 1).assign(
         id=[f"r{i}" for i in range(400)],
-        when=pd.Timestamp("2013-07-04"),
+        row=range(7, 407),
         nothing=None,
         tags=[["a"]] * 400,
         code=[f"k{i % 100}" for i in range(400)],
     )
     comparison = compare(data, data)
     assert dict(comparison.skipped) == {
-        "id": "an id or free text: 400 different values in 400 rows of the reference",
-        "when": "timestamp columns are not compared",
+        "id": "an id: 400 different values in 400 rows of the reference",
+        "row": "an id: 400 different whole numbers in 400 rows of the reference",
         "nothing": "the reference holds no value of it",
         "tags": "array columns are not compared",
     }
@@ -343,21 +343,73 @@ def test_text_that_reads_as_numbers_is_taken_as_numbers() -> None:
     assert compare(before, as_text).to_dict() == compare(before, after).to_dict()
 
 
-def test_text_in_a_numeric_column_is_refused() -> None:
-    after = frame(100, 2).assign(temp=[str(i) for i in range(100)])
-    after.loc[16, "temp"] = "abc"
-    after.loc[40, "temp"] = "n/a"
-    with pytest.raises(DataError) as caught:
-        compare(frame(100, 1), after)
-    assert str(caught.value) == (
-        'column "temp" is numeric in the reference and text in the current data;'
-        ' first value that is no number: "abc" in row 17'
-    )
+def test_what_is_no_number_is_counted_and_the_rest_is_compared() -> None:
+    after = frame(100, 2)
+    as_text = after.assign(temp=after["temp"].map(repr))
+    as_text.loc[[16, 40, 41], "temp"] = ["abc", "n/a", " "]
+    comparison = compare(frame(100, 1), as_text)
+    counts = comparison.subjects["temp"].current
+    assert counts is not None
+    assert (counts.special(INVALID), counts.special(NULL), counts.n) == (2, 1, 100)
+    assert found(comparison, "temp", "ks").n_current == 97
 
 
-def test_dates_in_a_numeric_column_are_refused() -> None:
-    with pytest.raises(DataError, match='column "temp" is numeric in the reference and timestamp in the current data'):
-        compare(frame(100, 1), frame(100, 2).assign(temp=pd.Timestamp("2013-07-04")))
+def test_dates_in_a_numeric_column_are_no_numbers() -> None:
+    counts = compare(frame(100, 1), frame(100, 2).assign(temp=pd.Timestamp("2013-07-04"))).subjects["temp"].current
+    assert counts is not None
+    assert counts.special(INVALID) == counts.n == 100
+
+
+MIDNIGHT = pd.Timestamp("2024-03-01")
+
+
+def test_moments_are_compared_but_for_what_moves_on_by_nature() -> None:
+    before = pd.DataFrame({"when": MIDNIGHT + pd.to_timedelta(np.arange(400), unit="h")})
+    after = before + pd.Timedelta(days=30)
+    after.loc[:99, "when"] = pd.Timestamp("1900-01-01")
+    for current in (
+        after,
+        after.assign(when=after["when"].astype(str)),
+        after.assign(when=after["when"].dt.tz_localize("UTC")),
+    ):
+        comparison = compare(before, current)
+        assert breached(comparison) == {("when", "sentinel_rate")}
+        assert found(comparison, "when", "sentinel_rate").value == 0.25
+        subject = comparison.subjects["when"]
+        assert subject.baseline is not None
+        assert subject.baseline.low == MIDNIGHT.timestamp()
+    named = MonitorConfig(name="when", metric="ks", columns=("when",), above=0.1)
+    config = ModelConfig(columns={"when": ColumnConfig(kind=Kind.DATETIME)}, monitors=(named,))
+    assert breached(compare(before, after, config=config)) == {("when", "ks")}
+
+
+def test_durations_and_times_of_day_are_compared_as_seconds() -> None:
+    chance = np.random.default_rng(1)
+    seconds = chance.integers(0, 80_000, 2000)
+    at = pa.array(seconds.astype("int32"), pa.time32("s"))
+    before = pa.table({"took": pa.array(seconds, pa.duration("s")), "at": at})
+    after = pa.table({"took": pa.array(seconds // 2, pa.duration("s")), "at": at})
+    comparison = compare(before, after)
+    assert {column for column, _ in breached(comparison)} == {"took"}
+    profile = comparison.subjects["at"].baseline
+    assert profile is not None
+    assert (profile.low, profile.high) == (seconds.min(), seconds.max())
+
+
+def test_free_text_is_compared_by_its_descriptors() -> None:
+    chance = np.random.default_rng(1)
+    words = np.array(["late", "parcel", "again", "thanks", "where", "is", "my", "order", "42"])
+
+    def comments(rows: int, of: int) -> list[str]:
+        return [" ".join(chance.choice(words, of + chance.integers(0, 9))) for _ in range(rows)]
+
+    before, same, longer = ({"note": comments(1000, of)} for of in (4, 4, 9))
+    foreign = {"note": ["où est mon colis, il n’est pas arrivé à l’école"] * 200 + same["note"][200:]}
+    assert compare(pa.table(before), pa.table(same)).healthy
+    assert {"note.length", "note.words"} <= {
+        column for column, _ in breached(compare(pa.table(before), pa.table(longer)))
+    }
+    assert "note.non_ascii" in {column for column, _ in breached(compare(pa.table(before), pa.table(foreign)))}
 
 
 @pytest.mark.parametrize("kind", [bool, int, float, object])
@@ -552,7 +604,7 @@ def test_a_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
         ({"a": [1]}, "is a dict, which cannot be read"),
         (pd.DataFrame({"a": []}), "has no rows"),
         (pd.DataFrame(), "has no columns"),
-        (pd.DataFrame({"when": [pd.Timestamp("2013-07-04")]}), "there is nothing to compare"),
+        (pd.DataFrame({"tags": [["a"]]}), "there is nothing to compare"),
     ],
 )
 def test_a_table_that_cannot_be_compared_is_told(data: Any, said: str) -> None:
@@ -602,7 +654,7 @@ def test_a_terminal_is_told_breaches_first() -> None:
     assert [line.split()[:2] for line in lines[1:6]] == [["✗", "temp:"]] * 4 + [["✗", "gone:"]]
     assert "within the limit; 500 rows in the reference, 500 now" in lines[6]
     assert lines[-2:] == [
-        "  left out: id: an id or free text: 500 different values in 500 rows of the reference",
+        "  left out: id: an id: 500 different values in 500 rows of the reference",
         "  only in the current data: new",
     ]
 

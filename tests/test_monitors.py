@@ -85,7 +85,11 @@ WRONG: list[tuple[dict[str, Any], str, tuple[str | int, ...]]] = [
     ({"metric": "qqqq", "above": 1}, "known metrics: accuracy, auc", ("metric",)),
     ({"metric": "psi", "columns": ["agee"], "above": 1}, 'no column "agee"; did you mean "age"?', ("columns",)),
     ({"metric": "psi", "columns": ["zzzz"], "above": 1}, "known columns: age, income, country, score", ("columns",)),
-    ({"metric": "ks", "columns": ["country"], "above": 1}, 'ks does not fit "country": it is for numeric', ("metric",)),
+    (
+        {"metric": "ks", "columns": ["country"], "above": 1},
+        'ks does not fit "country": it is for numeric or datetime or duration',
+        ("metric",),
+    ),
     ({"metric": "new_category", "columns": ["score"], "above": 1}, "it is for categorical columns", ("metric",)),
     ({"metric": "auc", "columns": ["age"], "below": 1}, "auc is of the whole model and takes no columns", ("columns",)),
     (
@@ -112,7 +116,7 @@ def test_a_monitor_that_cannot_be_meant_is_refused_with_its_place(
 
 def test_a_metric_that_fits_no_feature_is_refused() -> None:
     words = {"country": {"kind": "categorical"}}
-    with pytest.raises(ConfigError, match="ks fits no feature of this model; it is for numeric ones"):
+    with pytest.raises(ConfigError, match="ks fits no feature of this model; it is for numeric or"):
         plan(model({"metric": "ks", "columns": "features", "above": 0.1}, columns=words))
 
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchkeeper.profiles import NAN, NULL, SENTINEL, Key, Profile, Subject, categorical, merge, numeric
+from watchkeeper.profiles import Key, Profile, Subject, categorical, merge, numeric
 from watchkeeper.records import ALL
 from watchkeeper.schema import Kind
-from watchkeeper.stats.grid import Grid
+from watchkeeper.stats.grid import NAN, NULL, SENTINEL, Grid
 from watchkeeper.testing import profile_of
 
 GRID = Grid.fit(np.linspace(-1, 1, 500))

@@ -17,7 +17,6 @@ from watchkeeper.rollouts import ArmData, begin, look
 from watchkeeper.schema import RolloutConfig
 from watchkeeper.stats.grid import Floats, Grid
 from watchkeeper.stats.sequential import Arm
-from watchkeeper.testing import bin_numbers
 from watchkeeper.windows import DAY, HOUR
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -30,7 +29,7 @@ def started(config: RolloutConfig = CONFIG) -> Rollout:
 
 
 def counted(values: Floats, grid: Grid) -> Profile:
-    bins, counts = np.unique(bin_numbers(values, grid), return_counts=True)
+    bins, counts = np.unique(grid.bins(values), return_counts=True)
     return numeric(grid, dict(zip(bins.tolist(), counts.tolist(), strict=True)), None, None)
 
 

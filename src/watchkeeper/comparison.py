@@ -21,6 +21,7 @@ from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Status
 from watchkeeper.schema import ColumnConfig, Config, ModelConfig
 from watchkeeper.store import sources
+from watchkeeper.store.tallies import sample
 from watchkeeper.tables import Side, count, infer, listed, near
 from watchkeeper.windows import Window
 
@@ -92,14 +93,16 @@ def _compare(
 ) -> Comparison:
     reference_rows, rows = before.rows, after.rows
     skipped: dict[str, str] = {}
+    probe = Side(before.title, sample(before.table, "probe"))
     given = model is not None
     if model is None:
-        columns, skipped = infer(before, only)
+        columns, skipped = infer(before, probe, only)
         model = default_model(columns)
     watches = _watches(model, before, after, only, skipped)
     chosen = list(dict.fromkeys(watch.column for watch in watches))
-    missing = [name for name in chosen if name not in after.table.columns]
-    watches = [watch for watch in watches if watch.column not in missing]
+    homes = {name: model.features[name].column if name in model.features else name for name in chosen}
+    missing = [name for name in dict.fromkeys(homes.values()) if name not in after.table.columns]
+    watches = [watch for watch in watches if homes[watch.column] not in missing]
     if not watches:
         why = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise DataError(
@@ -107,10 +110,10 @@ def _compare(
             f" {listed(after.table.columns)}" + (f" ({why})" if why else "")
         )
     version = Config.model_construct(models={"comparison": model}, channels={}).version
-    subjects = count(before, after, model, [name for name in chosen if name not in missing])
+    subjects = count(before, probe, after, model, [name for name in chosen if homes[name] not in missing])
     found = [_lacking(name, rows, reference_rows) for name in missing]
     found += looks(watches, subjects, version, false_alarms, raise_limits=not given)
-    place = {name: i for i, name in enumerate(chosen)}
+    place = {name: i for i, name in enumerate([*homes.values(), *chosen])}
     return Comparison(
         points=tuple(sorted(found, key=lambda look: (not look.breach, place[look.column]))),
         skipped=skipped,
@@ -128,8 +131,8 @@ def _compare(
 
 def default_model(columns: Mapping[str, ColumnConfig]) -> ModelConfig:
     """What `compare` uses without a configuration. Not validated: a column of a plain table may bear any name."""
-    monitors = policy.for_tables({column.kind for column in columns.values()})
-    return ModelConfig.model_construct(columns=dict(columns), monitors=monitors)
+    model = ModelConfig.model_construct(columns=dict(columns))
+    return model.model_copy(update={"monitors": policy.for_tables({f.kind for f in model.features.values()})})
 
 
 def _watches(

@@ -73,7 +73,7 @@ class History:
         subject = Subject(
             current=now[ALL][0],
             baseline=then[ALL][0],
-            grid=self._grids.get(watch.column) if watch.kind is Kind.NUMERIC else None,
+            grid=self._grids.get(watch.column) if watch.kind is not Kind.CATEGORICAL else None,
             threshold=self._threshold,
             grains=window.length // self._grain,
             baseline_grains=before,

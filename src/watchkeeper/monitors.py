@@ -109,9 +109,12 @@ def _columns(monitor: MonitorConfig, metric: Metric, config: ModelConfig) -> Ite
                 f"{metric.name} is of the whole model and takes no columns; leave columns out", ("columns",)
             )
         return [(metric.column, MODEL_COLUMNS[metric.column])]
-    features = {name: column.kind for name, column in config.columns.items()}
+    features = {name: feature.kind for name, feature in config.features.items()}
     if monitor.columns is None or monitor.columns == "features":
-        fitting = [(name, kind) for name, kind in features.items() if kind in metric.kinds]
+        moving = (
+            {Kind.DATETIME} if metric.cause == "drift" else set()
+        )  # moments move on by nature; name them to watch it
+        fitting = [(name, kind) for name, kind in features.items() if kind in metric.kinds - moving]
         if not fitting:
             raise ConfigError(
                 f"{metric.name} fits no feature of this model; it is for {_kinds(metric)} ones", ("columns",)
@@ -142,7 +145,7 @@ def _causes_exist(causes: Iterable[str]) -> None:
 
 
 def _kinds(metric: Metric) -> str:
-    return " or ".join(sorted(metric.kinds))
+    return " or ".join(kind for kind in Kind if kind in metric.kinds)
 
 
 def measure(

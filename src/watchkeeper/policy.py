@@ -14,8 +14,8 @@ from watchkeeper.windows import DAY
 def for_model(config: ModelConfig) -> tuple[MonitorConfig, ...]:
     """What is watched where the configuration names no monitors."""
     week = 7 * DAY
-    kinds = {column.kind for column in config.columns.values()}
-    monitors = [
+    kinds = {feature.kind for feature in config.features.values()}
+    every = (
         MonitorConfig(
             name="missing values", metric="null_rate", columns="features", above=0.05, relative="difference",
             severity=Severity.P1,
@@ -36,17 +36,13 @@ def for_model(config: ModelConfig) -> tuple[MonitorConfig, ...]:
             severity=Severity.P1,
         ),
         MonitorConfig(name="volume", metric="volume", below=0.5, relative="ratio", baseline=4 * week),
-    ]  # fmt: skip
-    if Kind.NUMERIC in kinds:
-        monitors += [
-            MonitorConfig(
-                name="sentinel values", metric="sentinel_rate", columns="features", above=0.005, severity=Severity.P1
-            ),
-            MonitorConfig(name="values out of range", metric="out_of_range", columns="features", above=0.05),
-        ]
-    if Kind.CATEGORICAL in kinds:
-        monitors.append(MonitorConfig(name="new categories", metric="new_category", columns="features", above=0.02))
-    return tuple(monitors)
+        MonitorConfig(
+            name="sentinel values", metric="sentinel_rate", columns="features", above=0.005, severity=Severity.P1
+        ),
+        MonitorConfig(name="values out of range", metric="out_of_range", columns="features", above=0.05),
+        MonitorConfig(name="new categories", metric="new_category", columns="features", above=0.02),
+    )  # fmt: skip
+    return tuple(m for m in every if m.columns != "features" or METRICS[m.metric].usual & kinds)
 
 
 def for_tables(kinds: set[Kind]) -> tuple[MonitorConfig, ...]:
@@ -63,7 +59,7 @@ def for_tables(kinds: set[Kind]) -> tuple[MonitorConfig, ...]:
         MonitorConfig(name="drift (KS)", metric="ks", columns="features", above=0.1, min_rows=1),
         MonitorConfig(name="drift (JS)", metric="jensen_shannon", columns="features", above=0.1, min_rows=1),
     )
-    return tuple(monitor for monitor in every if METRICS[monitor.metric].kinds & kinds)
+    return tuple(monitor for monitor in every if METRICS[monitor.metric].usual & kinds)
 
 
 def unseen(metric: Metric, subject: Subject, alpha: float) -> float:

@@ -13,13 +13,10 @@ import numpy as np
 
 from watchkeeper.records import row_id
 from watchkeeper.schema import Kind
-from watchkeeper.stats.grid import Floats, Grid, Ints
+from watchkeeper.stats.grid import NULL, SENTINEL, Floats, Grid, Ints
 from watchkeeper.stats.scores import Scores
 
-NULL, NAN, POSITIVE_INFINITY, NEGATIVE_INFINITY, SENTINEL = (2_000_000_000 + i for i in range(5))
-"""Bin numbers beside a grid's own; sentinel `i` of the grid is `SENTINEL + i`."""
-
-FORMAT = 1
+FORMAT = 2
 CATEGORIES = "categories"
 
 

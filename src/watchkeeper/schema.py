@@ -84,10 +84,21 @@ ends where the current window starts; the window before, which is as long; or th
 
 
 class Kind(StrEnum):
-    """How a column is summarised."""
+    """What a column holds.
+
+    A moment is summarised as seconds since 1970 and a duration as seconds, both like numbers. Of a text a few
+    numbers are, its descriptors.
+    """
 
     NUMERIC = "numeric"
     CATEGORICAL = "categorical"
+    DATETIME = "datetime"
+    DURATION = "duration"
+    TEXT = "text"
+
+
+DESCRIPTORS = ("length", "words", "non_ascii", "digits")
+"""What is watched of a text: characters, words, and the shares of characters that are not ASCII or are digits."""
 
 
 def _differ_beyond_case(names: Iterable[str], what: str) -> None:
@@ -107,6 +118,23 @@ class ColumnConfig(Strict):
 
     kind: Kind
     missing: tuple[float | str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """What is watched of a column: itself, or a descriptor of its text, whose name is `column.descriptor`."""
+
+    column: str
+    kind: Kind
+    missing: tuple[float | str, ...] = ()
+    descriptor: str = ""
+
+    @classmethod
+    def of(cls, name: str, config: ColumnConfig) -> dict[str, Feature]:
+        """The features that a column stands for, by name."""
+        if config.kind is not Kind.TEXT:
+            return {name: cls(name, config.kind, config.missing)}
+        return {f"{name}.{part}": cls(name, Kind.NUMERIC, config.missing, part) for part in DESCRIPTORS}
 
 
 class MonitorConfig(Strict):
@@ -286,6 +314,11 @@ class ModelConfig(Strict):
             if names.count(name) > 1:
                 raise ValueError(f'two monitors are called "{name}"; names must differ')
         return self
+
+    @cached_property
+    def features(self) -> dict[str, Feature]:
+        """What can be watched of the columns, by name."""
+        return {k: v for name, column in self.columns.items() for k, v in Feature.of(name, column).items()}
 
     @property
     def grain_length(self) -> timedelta:

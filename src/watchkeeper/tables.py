@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
-
-import pyarrow.compute as pc
+from typing import Any
 
 from watchkeeper.errors import DataError
 from watchkeeper.monitors import MODEL_COLUMNS
-from watchkeeper.profiles import Profile, Subject
-from watchkeeper.schema import ColumnConfig, Kind, ModelConfig
+from watchkeeper.profiles import Subject
+from watchkeeper.schema import ColumnConfig, Feature, Kind, ModelConfig
 from watchkeeper.store import sources
+from watchkeeper.store.tallies import fit_grids, invalid, tally
 
 FEW_VALUES = 100
-"""A text column with at most so many different values is never taken for ids."""
+"""A column with at most so many different values is never taken for ids or free text."""
+TEXT_WORDS = 2
+"""Values of many different texts with fewer words than this, on average, are ids."""
+
+_ID = re.compile(r"(^|[_ .-])(id|ids|uuid|guid|key|index|row|no|nr|number)$|[a-z]id$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,11 @@ class Side:
         return rows
 
 
-def infer(before: Side, only: Sequence[str] | None) -> tuple[dict[str, ColumnConfig], dict[str, str]]:
+def infer(before: Side, probe: Side, only: Sequence[str] | None) -> tuple[dict[str, ColumnConfig], dict[str, str]]:
     """The columns of the reference that can be compared, and the others with the reason.
 
     Args:
+        probe: a sample of the reference.
         only: look at no other columns than these.
 
     Raises DataError where the reference lacks one of them.
@@ -53,114 +57,103 @@ def infer(before: Side, only: Sequence[str] | None) -> tuple[dict[str, ColumnCon
         if name not in table.columns:
             raise DataError(f'the reference has no column "{name}"; {near(name, table.columns)}')
     asked = [name for name in table.columns if only is None or name in only]
-    wanted = {f"present_{i}": table[name].count() for i, name in enumerate(asked)}
-    texts = {i: table[name] for i, name in enumerate(asked) if table[name].type().is_string()}
-    facts = before.scalars(wanted | {f"different_{i}": column.nunique() for i, column in texts.items()})
-    columns, skipped = {}, {}
+    facts = probe.scalars({f"{fact}_{i}": f for i, n in enumerate(asked) for fact, f in _facts(probe.table[n]).items()})
+    seldom = {f"present_{i}": table[name].count() for i, name in enumerate(asked) if not facts[f"present_{i}"]}
+    facts |= before.scalars(seldom)
+    texts = [i for i, name in enumerate(asked) if table[name].type().is_string() and _many(facts, i)]
+    facts |= probe.scalars({f"words_{i}": sources.described(probe.table[asked[i]], "words").mean() for i in texts})
+    columns: dict[str, ColumnConfig] = {}
+    skipped: dict[str, str] = {}
     for i, name in enumerate(asked):
-        kind, present, different = sources.kind_of(table[name]), facts[f"present_{i}"], facts.get(f"different_{i}", 0)
+        kind = sources.kind_of(table[name])
         if kind is None:
             skipped[name] = f"{type_name(table[name])} columns are not compared"
-        elif not present:
-            skipped[name] = "the reference holds no value of it"
-        elif different > max(FEW_VALUES, present / 2):
-            skipped[name] = f"an id or free text: {different:,} different values in {present:,} rows of the reference"
+            continue
+        if why := _unfit(name, facts, i):
+            skipped[name] = why
         else:
-            columns[name] = ColumnConfig(kind=kind)
+            columns[name] = ColumnConfig(kind=Kind.TEXT if i in texts else kind)
     return columns, skipped
 
 
-def count(before: Side, after: Side, model: ModelConfig, names: Sequence[str]) -> dict[str, Subject]:
-    """The counts of each column on both sides. Inside the engine columns are called c0, c1, ...: any name will do."""
-    known = {**model.columns, **{name: ColumnConfig(kind=kind) for name, kind in MODEL_COLUMNS.items()}}
-    settings = {f"c{i}": known[name] for i, name in enumerate(names)}
-    truths = [name for name in names if before.table[name].type().is_boolean()]
-    first = Side(before.title, _fitted(before, names, known, truths, "the configuration"))
-    second = Side(after.title, _fitted(after, names, known, truths, before.title))
-    numeric = {key: column.missing for key, column in settings.items() if column.kind is Kind.NUMERIC}
-    grids = sources.fit_grids(first.table, numeric)
-    plans = [sources.Plan(key, column.kind, grids.get(key), column.missing) for key, column in settings.items()]
-    now, then = _summarised((second.table, first.table), plans)
+def _facts(column: Any) -> dict[str, Any]:
+    """What tells categories from texts and ids, as aggregates."""
+    facts = {"present": column.count()}
+    if column.type().is_string() or column.type().is_integer():
+        facts["different"] = column.nunique()
+    if column.type().is_integer():
+        facts |= {"low": column.min(), "high": column.max()}
+    return facts
+
+
+def _unfit(name: str, facts: Mapping[str, Any], i: int) -> str:
+    """Why a column cannot be compared, or nothing."""
+    present, different = facts[f"present_{i}"], facts.get(f"different_{i}")
+    if not present:
+        return "the reference holds no value of it"
+    if _many(facts, i) and facts.get(f"words_{i}", TEXT_WORDS) < TEXT_WORDS:
+        return f"an id: {different:,} different values in {present:,} rows of the reference"
+    if _many(facts, i) and f"low_{i}" in facts and different > 0.9 * present:
+        row_numbers = facts[f"high_{i}"] - facts[f"low_{i}"] < 2 * present
+        if row_numbers or _ID.search(name.lower()):
+            return f"an id: {different:,} different whole numbers in {present:,} rows of the reference"
+    return ""
+
+
+def _many(facts: Mapping[str, Any], i: int) -> bool:
+    """Whether a column has too many different values for categories."""
+    return bool(facts.get(f"different_{i}", 0) > max(FEW_VALUES, facts[f"present_{i}"] / 2))
+
+
+def count(before: Side, probe: Side, after: Side, model: ModelConfig, names: Sequence[str]) -> dict[str, Subject]:
+    """The counts of each feature on both sides. Inside the engine columns are called c0, c1, ...: any name will do."""
+    known = {**model.features, **{name: Feature(name, kind) for name, kind in MODEL_COLUMNS.items()}}
+    features = {f"c{i}": known[name] for i, name in enumerate(names)}
+    truths = [name for name in before.table.columns if before.table[name].type().is_boolean()]
+    first, seen, second = (_typed(side, features, truths) for side in (before, probe, after))
+    numbers = {key: feature.missing for key, feature in features.items() if feature.kind is not Kind.CATEGORICAL}
+    grids = fit_grids(seen, numbers, [key for key, feature in features.items() if feature.kind is Kind.DATETIME])
+    plans = [sources.Plan(key, f.kind, grids.get(key), f.missing) for key, f in features.items()]
+    (then,), (now,) = tally(first, plans), tally(second, plans)
     return {
         name: Subject(now[key], then[key], grids.get(key), model.threshold, 1, 1, {}, {})
-        for key, name in zip(settings, names, strict=True)
+        for key, name in zip(features, names, strict=True)
     }
 
 
-def _summarised(tables: Sequence[Any], plans: Sequence[sources.Plan]) -> Iterator[dict[str, Profile]]:
-    """The profiles of tables that have the same columns; the query is compiled once for all of them."""
-    connection = tables[0].get_backend()
-    query = ""
-    for table in tables:
-        connection.create_view("side", table, overwrite=True)
-        query = query or connection.compile(sources.summary(connection.table("side"), plans))
-        # as a relation, which is run to its end: execute() streams, and its full buffer can block a union for ever
-        counts = connection.con.sql(query).to_arrow_table()
-        yield {part.column: part.profile for part in sources.collect(counts, plans)}
+def _typed(side: Side, features: Mapping[str, Feature], truths: Sequence[str]) -> Any:
+    """The features in types that both sides share: doubles, or what reads the same as text.
 
-
-def _fitted(
-    side: Side, names: Sequence[str], known: Mapping[str, ColumnConfig], truths: Sequence[str], model: str
-) -> Any:
-    """The columns in types that both sides share: numbers, or what reads the same as text.
+    A value that is not of its feature's type is null there, and told in a column of its own.
 
     Args:
         truths: the columns that are true or false in the reference.
-        model: what says of a column that it is numeric, for messages.
     """
-    checks: dict[str, Any] = {}
-    for i, name in enumerate(names):
-        checks |= {f"{what}_{i}": check for what, check in _checks(side.table[name], known[name]).items()}
-    facts = side.scalars(checks)
+    whole = side.scalars({f"{what}_{key}": c for key, f in features.items() for what, c in _wholes(side, f).items()})
     columns = {}
-    for i, name in enumerate(names):
-        column, settings = side.table[name], known[name]
-        kind, broken, most = column.type(), facts.get(f"broken_{i}"), facts.get(f"most_{i}")
-        if settings.kind is Kind.NUMERIC and kind.is_string():
-            if broken:
-                _refuse(side, name, settings, model)
-            column = _text(column, settings).try_cast("float64")
-        elif settings.kind is Kind.NUMERIC and not kind.is_numeric() and not kind.is_boolean():
-            raise DataError(
-                f'column "{name}" is numeric in {model} and {type_name(column)} in {side.title};'
-                " convert it, or leave it out"
-            )
-        elif settings.kind is Kind.CATEGORICAL and not broken and most is not None and most < 2**53:
-            column = column.try_cast("int64")  # 3.0 and 3 name one category, and 1 is true
-            column = column.cast("boolean") if name in truths and most <= 1 else column
-        columns[f"c{i}"] = column.cast("float64" if settings.kind is Kind.NUMERIC else "string")
+    for key, feature in features.items():
+        column = side.table[feature.column]
+        if feature.descriptor:
+            columns[key] = sources.described(column, feature.descriptor)
+        elif feature.kind is Kind.CATEGORICAL:
+            most = whole.get(f"most_{key}")
+            if not whole.get(f"broken_{key}") and most is not None and most < 2**53:
+                column = column.try_cast("int64")  # 3.0 and 3 name one category, and 1 is true
+                column = column.cast("boolean") if feature.column in truths and most <= 1 else column
+            columns[key] = column.cast("string")
+        else:
+            columns[key], odd = sources.measured(column, feature.kind, feature.missing)
+            if odd is not None:
+                columns[invalid(key)] = odd
     return side.table.select(**columns)
 
 
-def _checks(column: Any, settings: ColumnConfig) -> dict[str, Any]:
-    """What must be known of a column's values before its type can be changed."""
-    if settings.kind is Kind.NUMERIC and column.type().is_string():
-        text = _text(column, settings)
-        return {"broken": (text.notnull() & text.try_cast("float64").isnull()).sum()}
-    if settings.kind is Kind.CATEGORICAL and column.type().is_numeric():
-        return {"broken": (column != column.round()).sum(), "most": column.abs().max()}
-    return {}
-
-
-def _text(column: Any, settings: ColumnConfig) -> Any:
-    """A text column without what stands for a missing number: blanks, and what the configuration names."""
-    text = column.strip().nullif("")
-    for value in settings.missing:
-        text = text.nullif(str(value)) if isinstance(value, str) else text
-    return text
-
-
-def _refuse(side: Side, name: str, settings: ColumnConfig, model: str) -> NoReturn:
-    """Say which value of a numeric column is no number."""
-    text = _text(side.table[name], settings)
-    found = side.table.select(value=side.table[name], wrong=text.notnull() & text.try_cast("float64").isnull())
-    rows = found.to_pyarrow()
-    first = pc.index(rows.column("wrong"), True).as_py()
-    value = rows.column("value")[first].as_py()
-    raise DataError(
-        f'column "{name}" is numeric in {model} and text in {side.title}; first value that is no number:'
-        f' "{value}" in row {first + 1}'
-    )
+def _wholes(side: Side, feature: Feature) -> dict[str, Any]:
+    """What must be known of numbers before they can be categories: whether all are whole, and the largest."""
+    column = side.table[feature.column]
+    if feature.kind is not Kind.CATEGORICAL or not column.type().is_numeric():
+        return {}
+    return {"broken": (column != column.round()).sum(), "most": column.abs().max()}
 
 
 def type_name(column: Any) -> str:

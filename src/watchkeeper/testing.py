@@ -27,22 +27,14 @@ import numpy as np
 from watchkeeper.channels import ChannelType, Notice, build
 from watchkeeper.errors import DeliveryError, WatchkeeperError
 from watchkeeper.metrics import Metric
-from watchkeeper.profiles import (
-    NAN,
-    NEGATIVE_INFINITY,
-    NULL,
-    POSITIVE_INFINITY,
-    SENTINEL,
-    Profile,
-    Subject,
-    categorical,
-    merge,
-    numeric,
-)
+from watchkeeper.profiles import Profile, Subject, categorical, merge, numeric
 from watchkeeper.records import Severity
 from watchkeeper.schema import Config, Kind
 from watchkeeper.stats.estimates import Estimate
-from watchkeeper.stats.grid import MAX_RATIO, TAIL_STEPS, Floats, Grid, Ints
+from watchkeeper.stats.grid import (
+    NULL,
+    Grid,
+)
 
 ALPHAS = (0.05, 1e-6)
 
@@ -71,44 +63,13 @@ CATEGORICAL_COLUMNS: Columns = {
 }
 
 
-def bin_numbers(values: Floats, grid: Grid) -> Ints:
-    """The bin number of each value, as `Grid` defines it; the slow twin of what the engines compute.
-
-    Args:
-        values: doubles of any kind, shape (rows,).
-
-    Example:
-        >>> bin_numbers(np.array([0.5, 2.0, np.nan]), Grid.unit(10)).tolist()
-        [5, 16, 2000000001]
-    """
-    knots = np.asarray(grid.knots)
-    out = np.full(len(values), NAN, dtype=np.int64)
-    out[values == np.inf], out[values == -np.inf] = POSITIVE_INFINITY, NEGATIVE_INFINITY
-    finite = np.isfinite(values)
-    at = np.flatnonzero(finite & (values >= knots[0]) & (values < knots[-1]))
-    k = np.searchsorted(knots, values[at], side="right") - 1
-    out[at] = k
-    if grid.steps > 1 and len(at):
-        out[at] = np.floor((values[at] - knots[k]) * (grid.steps / (knots[k + 1] - knots[k])) + k * grid.steps)
-    out[values == knots[-1]] = grid.top
-    for sign, end in ((1, knots[-1]), (-1, knots[0])):
-        at = np.flatnonzero(finite & (sign * values > sign * end))
-        with np.errstate(over="ignore"):
-            ratio = np.minimum(np.abs(values[at] - end) / grid.scale, MAX_RATIO)
-        beyond = np.floor(TAIL_STEPS * np.log1p(ratio)).astype(np.int64)
-        out[at] = grid.top + 1 + beyond if sign > 0 else -1 - beyond
-    for i, value in enumerate(grid.sentinels):
-        out[values == value] = SENTINEL + i
-    return out
-
-
 def profile_of(values: Sequence[float | str | None], grid: Grid | None = None) -> Profile:
     """The profile of a list of values; of numbers (None for null) with a grid, of strings without."""
     if grid is None:
         words = [v for v in values if isinstance(v, str)]
         return categorical(dict(Counter(words)), len(values) - len(words))
     present = np.array([v for v in values if v is not None and not isinstance(v, str)], dtype=float)
-    counts = dict(Counter(bin_numbers(present, grid).tolist()))
+    counts = dict(Counter(grid.bins(present).tolist()))
     counts[NULL] = len(values) - len(present)
     finite = present[np.isfinite(present)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
@@ -125,9 +86,10 @@ def check_metric(metric: Metric) -> None:
 
     Raises AssertionError that names the metric and the case.
     """
-    for kind in sorted(metric.kinds):
-        columns = NUMERIC_COLUMNS if kind is Kind.NUMERIC else CATEGORICAL_COLUMNS
-        for grid_of in ("ordinary", "constant", "all null") if kind is Kind.NUMERIC else ("",):
+    for kind in sorted(metric.kinds & {Kind.NUMERIC, Kind.CATEGORICAL}):  # the other kinds are summarised as numbers
+        numbers = kind is not Kind.CATEGORICAL
+        columns = NUMERIC_COLUMNS if numbers else CATEGORICAL_COLUMNS
+        for grid_of in ("ordinary", "constant", "all null") if numbers else ("",):
             grid = _grid(metric, grid_of) if grid_of else None
             for current in (None, *columns):
                 for baseline in (None, *columns):

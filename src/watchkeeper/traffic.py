@@ -20,8 +20,9 @@ from watchkeeper.schema import Config, Kind, ModelConfig
 from watchkeeper.stats.grid import Grid
 from watchkeeper.stats.scores import log_loss_arm
 from watchkeeper.stats.sequential import Arm
-from watchkeeper.store.sources import Part, Plan, connect, fit_grids, read, summarise
+from watchkeeper.store.sources import Part, Plan, connect, read, summarise
 from watchkeeper.store.state import Transaction
+from watchkeeper.store.tallies import fit_grids
 from watchkeeper.windows import Window, floor
 
 FIXED_GRIDS = {"score": Grid.unit(), "latency_ms": Grid.logarithmic(0.1, 60_000.0)}

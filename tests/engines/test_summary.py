@@ -18,7 +18,7 @@ from watchkeeper.records import ALL
 from watchkeeper.schema import Kind
 from watchkeeper.stats.grid import SENTINELS, Floats, Grid
 from watchkeeper.store.sources import Part, Plan, bin_number, collect, connect, read, summary
-from watchkeeper.testing import CATEGORICAL_COLUMNS, NUMERIC_COLUMNS, bin_numbers, profile_of
+from watchkeeper.testing import CATEGORICAL_COLUMNS, NUMERIC_COLUMNS, profile_of
 
 Engine = Callable[[pa.Table], ir.Table]
 """Puts rows into an engine and gives them back as a table of it."""
@@ -80,7 +80,7 @@ def test_every_double_falls_into_the_bin_that_the_grid_says(engine: Engine, name
     grid, values = GRIDS[name], ugly(GRIDS[name])
     rows = engine(pa.table({"i": np.arange(len(values)), "x": values}))
     found = rows.select(rows.i, bin=bin_number(rows.x, grid)).order_by("i").to_pyarrow().column("bin").to_numpy()
-    wrong = np.flatnonzero(found != bin_numbers(values, grid))
+    wrong = np.flatnonzero(found != grid.bins(values))
     assert [(values[i], found[i]) for i in wrong[:5]] == []
 
 

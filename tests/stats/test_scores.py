@@ -11,13 +11,12 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 
 from watchkeeper.stats.grid import Floats, Grid
 from watchkeeper.stats.scores import Scores, accuracy, auc, calibration_error, log_loss, log_loss_arm
-from watchkeeper.testing import bin_numbers
 
 GRID = Grid.unit()
 
 
 def scores_of(said: Floats, labels: Floats) -> Scores:
-    bins = bin_numbers(said, GRID)
+    bins = GRID.bins(said)
     union = np.unique(bins)
     at = np.searchsorted(union, bins)
     lower, upper = GRID.edges(union)

@@ -8,7 +8,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -18,12 +17,10 @@ import pytest
 from watchkeeper.errors import DataError
 from watchkeeper.schema import Kind
 from watchkeeper.stats.grid import Grid
-from watchkeeper.store import sources
 from watchkeeper.store.sources import (
     Plan,
     collect,
     connect,
-    fit_grids,
     kind_of,
     read,
     scalars,
@@ -154,8 +151,10 @@ def test_a_header_alone_is_a_table_without_rows(tmp_path: Path) -> None:
         (pa.array([True]), Kind.CATEGORICAL),
         (pa.array(["a"], pa.large_string()), Kind.CATEGORICAL),
         (pa.array([None], pa.null()), Kind.CATEGORICAL),
-        (pa.array([date(2024, 3, 1)]), None),
-        (pa.array([datetime(2024, 3, 1, tzinfo=UTC)]), None),
+        (pa.array([date(2024, 3, 1)]), Kind.DATETIME),
+        (pa.array([datetime(2024, 3, 1, tzinfo=UTC)]), Kind.DATETIME),
+        (pa.array([1], pa.duration("us")), Kind.DURATION),
+        (pa.array([1], pa.time64("us")), Kind.DURATION),
         (pa.array([[1]]), None),
         (pa.array([b"a"]), None),
     ],
@@ -163,46 +162,6 @@ def test_a_header_alone_is_a_table_without_rows(tmp_path: Path) -> None:
 )
 def test_a_type_says_how_its_column_is_summarised(values: pa.Array, kind: Kind | None) -> None:
     assert kind_of(read(connect(), pa.table({"x": values}), "rows").x) is kind
-
-
-# grids
-
-
-def fitted(values: Any, missing: tuple[float | str, ...] = ()) -> Grid:
-    return fit_grids(read(connect(), pa.table({"x": values}), "rows"), {"x": missing})["x"]
-
-
-def test_a_grid_is_fitted_to_the_finite_values_that_are_known() -> None:
-    known = np.random.default_rng(1).normal(size=500)
-    dirty = pa.array([*known, None, np.nan, np.inf, -np.inf, -999.0, -1.0])
-    assert fitted(dirty, (-999.0, -1.0, "n/a")) == Grid.fit(known, known.min(), known.max())
-    assert -999.0 in fitted(dirty, (-999.0, -1.0)).sentinels
-
-
-@pytest.mark.parametrize("values", [pa.array([], pa.float64()), pa.array([None, np.nan, np.inf], pa.float64())])
-def test_a_grid_of_nothing_has_the_single_knot_zero(values: pa.Array) -> None:
-    assert fitted(values).knots == (0.0,)
-
-
-def test_no_columns_need_no_grids() -> None:
-    assert fit_grids(read(connect(), pa.table({"x": [1]}), "rows"), {}) == {}
-
-
-def test_integers_have_a_grid_like_the_numbers_they_are() -> None:
-    assert fitted(pa.array([1, 2, 3] * 5)) == fitted(pa.array([1.0, 2.0, 3.0] * 5))
-
-
-def test_a_grid_of_many_rows_is_fitted_to_a_sample_with_the_true_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "SAMPLE", 100)
-    seen = []
-    monkeypatch.setattr(Grid, "fit", lambda values, low, high: seen.append((len(values), low, high)))
-    for rows in (99, 100, 101, 199, 200, 999):
-        fitted(np.arange(rows, dtype=float))
-    assert [(low, high) for _, low, high in seen] == [(0, n - 1) for n in (99, 100, 101, 199, 200, 999)]
-    assert [n for n, *_ in seen] == [99, 100, 51, 100, 100, 100]
-    fitted(np.arange(100_000, dtype=float))
-    assert seen[-1][0] <= 100
-    assert seen[-1][1:] == (0, 99_999)
 
 
 # summaries of whole tables

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from watchkeeper.charts.figures import BLUE, GREY, THIN, Figure, blank, faded, note, nothing, plain, rounded, short
-from watchkeeper.profiles import NAN, NEGATIVE_INFINITY, NULL, POSITIVE_INFINITY, Profile
+from watchkeeper.profiles import Profile
 from watchkeeper.schema import Kind
-from watchkeeper.stats.grid import Floats, Grid, Ints
+from watchkeeper.stats.grid import NAN, NEGATIVE_INFINITY, NULL, POSITIVE_INFINITY, Floats, Grid, Ints
 
 BARS = 40
 LITTLE_MORE = 0.15

@@ -43,6 +43,11 @@ class Metric:
     unit: str
     compute: Compute
 
+    @property
+    def usual(self) -> frozenset[Kind]:
+        """The kinds of column that "features" means: moments move on by nature, and drift only where it is asked of."""
+        return self.kinds - {Kind.DATETIME} if self.cause == "drift" else self.kinds
+
 
 METRICS: dict[str, Metric] = {}
 """Every known metric by name. Importing `watchkeeper.monitors` fills it."""

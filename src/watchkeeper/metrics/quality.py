@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from watchkeeper.metrics import metric
-from watchkeeper.profiles import NAN, NEGATIVE_INFINITY, NULL, POSITIVE_INFINITY, Subject
+from watchkeeper.profiles import Subject
 from watchkeeper.schema import Kind
 from watchkeeper.stats.estimates import Estimate, proportion, rate
+from watchkeeper.stats.grid import NAN, NEGATIVE_INFINITY, NULL, POSITIVE_INFINITY
 
-BOTH = (Kind.NUMERIC, Kind.CATEGORICAL)
-NUMERIC = (Kind.NUMERIC,)
+NUMERIC = (Kind.NUMERIC, Kind.DURATION, Kind.DATETIME)
+BOTH = (*NUMERIC, Kind.CATEGORICAL)
 
 
 @metric("share of missing values", cause="missing values", kinds=BOTH, unit="share")

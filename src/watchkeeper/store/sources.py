@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 import ibis
+import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -17,25 +18,22 @@ import pyarrow as pa
 from narwhals.exceptions import NarwhalsError
 
 from watchkeeper.errors import DataError
-from watchkeeper.profiles import (
+from watchkeeper.profiles import Profile, categorical, merge, numeric
+from watchkeeper.records import ALL
+from watchkeeper.schema import Kind
+from watchkeeper.stats.grid import (
+    MAX_RATIO,
     NAN,
     NEGATIVE_INFINITY,
     NULL,
     POSITIVE_INFINITY,
     SENTINEL,
-    Profile,
-    categorical,
-    merge,
-    numeric,
+    TAIL_STEPS,
+    Grid,
 )
-from watchkeeper.records import ALL
-from watchkeeper.schema import Kind
-from watchkeeper.stats.grid import MAX_RATIO, TAIL_STEPS, Grid
 
 UNLABELLED = "none"
 """The label, in the summarising expression, of rows without one."""
-SAMPLE = 200_000
-"""Rows that a grid is fitted to, at most."""
 GUESSED = 20_000
 """Rows of a CSV that its types are guessed from."""
 
@@ -182,53 +180,66 @@ def scalars(table: ir.Table, expressions: Mapping[str, ir.Scalar]) -> dict[str, 
 
 
 def kind_of(column: ir.Column) -> Kind | None:
-    """How a column of this type is summarised; None for types that are not (dates, times, lists, ...)."""
+    """What a column of this type holds; None for types that are not summarised (lists, structs, ...)."""
     kind = column.type()
     if kind.is_boolean() or kind.is_string():
         return Kind.CATEGORICAL
+    if kind.is_timestamp() or kind.is_date():
+        return Kind.DATETIME
+    if kind.is_interval() or kind.is_time():
+        return Kind.DURATION
     return Kind.NUMERIC if kind.is_numeric() else None
 
 
-def fit_grids(table: ir.Table, columns: Mapping[str, tuple[float | str, ...]]) -> dict[str, Grid]:
-    """A grid for each of these numeric columns, from this reference table.
+def measured(column: ir.Column, wanted: Kind, missing: Sequence[float | str]) -> tuple[ir.Column, ir.Column | None]:
+    """A column as doubles: numbers, moments in seconds since 1970, durations and times of day in seconds.
 
-    Args:
-        columns: name to the values that stand for "unknown" and must not shape the grid.
+    Also whether a row held something of another type, which is null then; None where that cannot be.
     """
-    if not columns:
-        return {}
-    clean = table.select(**{name: _present(table[name], missing) for name, missing in columns.items()})
-    ends = scalars(
-        clean,
-        {
-            f"{side}_{i}": (clean[name].min() if side == "low" else clean[name].max())
-            for i, name in enumerate(columns)
-            for side in ("low", "high")
-        },
-    )
-    rows = int(clean.count().to_pyarrow().as_py())
-    if rows > 10 * SAMPLE:
-        clean = clean.sample(SAMPLE / rows, seed=1)
-    sample = clean.to_pyarrow()
-    return {
-        name: Grid.fit(
-            _thin(sample.column(name).drop_null().to_numpy().astype(float)), ends[f"low_{i}"], ends[f"high_{i}"]
-        )
-        for i, name in enumerate(columns)
-    }
+    kind = column.type()
+    if kind.is_string():
+        text = column.strip().nullif("")
+        for value in missing:
+            text = text.nullif(str(value)) if isinstance(value, str) else text
+        value = text.try_cast(_TYPES[wanted])
+        return value if wanted is Kind.NUMERIC else _seconds(value), text.notnull() & value.isnull()
+    if wanted is Kind.NUMERIC and (kind.is_numeric() or kind.is_boolean()):
+        return column.cast("float64"), None
+    if wanted is kind_of(column):
+        return _seconds(column), None
+    return ibis.null("float64"), column.notnull()
 
 
-def _thin(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return values[:: -(-len(values) // SAMPLE) or 1]
+_TYPES = {Kind.NUMERIC: "float64", Kind.DATETIME: "timestamp", Kind.DURATION: "time"}
 
 
-def _present(column: ir.Column, missing: tuple[float | str, ...]) -> ir.FloatingColumn:
-    """The column as finite doubles, null elsewhere."""
-    value = _declared(column.cast("float64"), missing)
-    return ibis.ifelse(value.isnan() | value.isinf(), ibis.null("float64"), value)
+def _seconds(column: ir.Column) -> ir.FloatingColumn:
+    if column.type().is_interval():
+        return _interval_seconds(column)
+    if column.type().is_time():
+        return (column.hour() * 3600 + column.minute() * 60 + column.second()).cast("float64")
+    return column.cast("timestamp").epoch_seconds().cast("float64")
 
 
-def _declared(value: ir.Column, missing: tuple[float | str, ...]) -> ir.Column:
+@ibis.udf.scalar.builtin(name="epoch", signature=((dt.Interval("us"),), dt.float64))
+def _interval_seconds(duration):  # type: ignore[no-untyped-def]
+    """Seconds of an interval, in DuckDB's word for it."""
+
+
+def described(column: ir.Column, descriptor: str) -> ir.FloatingColumn:
+    """A number that tells of a text, as `schema.DESCRIPTORS` names them."""
+    text = column.cast("string")
+    if descriptor == "words":
+        stripped = text.strip()
+        return ibis.ifelse(stripped == "", 0, stripped.re_split(r"\s+").length()).cast("float64")
+    length = text.length().cast("float64")
+    if descriptor == "length":
+        return length
+    others = {"non_ascii": r"[\x00-\x7F]", "digits": r"[^0-9]"}[descriptor]
+    return text.re_replace(others, "").length() / length.nullif(0.0)
+
+
+def declared(value: ir.Column, missing: Sequence[float | str]) -> ir.Column:
     """The column without the values that stand for "unknown"."""
     unknown = [show(m) for m in missing] if value.type().is_string() else [m for m in missing if not isinstance(m, str)]
     return ibis.ifelse(value.isin(unknown), ibis.null(value.type()), value) if unknown else value
@@ -243,7 +254,7 @@ def show(value: object) -> str:
     return str(value)
 
 
-def _category(column: ir.Column) -> ir.StringColumn:
+def category(column: ir.Column) -> ir.StringColumn:
     """A column's values as categories, in the same words as `show`; null where there is none."""
     if not column.type().is_floating():
         return column.cast("string")
@@ -317,11 +328,11 @@ def _counted(table: ir.Table, plan: Plan, keys: Mapping[str, ir.Column]) -> ir.T
         keys["label"] = table["label"].cast("int64").cast("string").fill_null(UNLABELLED)
     if plan.kind is Kind.NUMERIC:
         assert plan.grid is not None
-        number = _declared(column.cast("float64"), plan.missing)
+        number = declared(column.cast("float64"), plan.missing)
         shown = table.select(**keys, bin=bin_number(number, plan.grid), number=number)
         counted = shown.group_by([*keys, "bin"]).agg(n=shown.count(), low=shown.number.min(), high=shown.number.max())
     else:
-        shown = table.select(**keys, value=_declared(_category(column), plan.missing))
+        shown = table.select(**keys, value=declared(category(column), plan.missing))
         counted = shown.group_by([*keys, "value"]).agg(n=shown.count())
     constants = {
         "version": ibis.literal(ALL), "grain_start": ibis.null("timestamp"), "label": ibis.literal(UNLABELLED),

@@ -1,0 +1,144 @@
+"""Counting the columns of a table on this machine: numbers stream through their grids, categories are grouped.
+
+The same counts as those of the summarising expression in `sources`, which any engine can run; here numbers do not
+pass through a hash table, which makes them about ten times as fast.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+
+from watchkeeper.profiles import Profile, categorical, numeric
+from watchkeeper.schema import Kind
+from watchkeeper.stats.grid import DATE_SENTINELS, INVALID, NULL, SENTINELS, Grid, Ints, Tally
+from watchkeeper.store.sources import Plan, category, declared, read, scalars
+
+SAMPLE = 50_000
+"""Rows that are enough to tell of which kind a column is, and to fit a grid."""
+BATCH = 100_000
+"""Rows that are counted at once; what is held in memory at any time is a few of these."""
+GROUP = "group"
+"""The column that says which group of rows a row belongs to, numbered from 0."""
+
+
+def invalid(name: str) -> str:
+    """The column that tells where another one held something, but nothing of its type."""
+    return f"{name}_invalid"
+
+
+def sample(table: ir.Table, name: str) -> ir.Table:
+    """At most about `SAMPLE` rows of a table, chosen at random and the same ones each time, as a table in memory."""
+    rows = int(scalars(table, {"rows": table.count()})["rows"])
+    if rows <= SAMPLE:
+        return table
+    chance = np.random.default_rng(1)
+    kept = [batch.filter(pa.array(chance.random(batch.num_rows) * rows < SAMPLE)) for batch in _stream(table)]
+    return read(table.get_backend(), pa.Table.from_batches(kept), name)
+
+
+def fit_grids(
+    table: ir.Table, columns: Mapping[str, Sequence[float | str]], dates: Container[str] = ()
+) -> dict[str, Grid]:
+    """A grid for each of these numeric columns, from reference data or a random sample of it.
+
+    Args:
+        columns: name to the values that stand for "unknown" and must not shape the grid.
+        dates: those of the columns that hold moments, in seconds since 1970.
+    """
+    if not columns:
+        return {}
+    values = _run(table.select(**{name: _number(table[name], missing) for name, missing in columns.items()}))
+    return {
+        name: Grid.fit(  # null is NaN here, and no grid is shaped by either
+            values.column(name).to_numpy().astype(float), DATE_SENTINELS if name in dates else SENTINELS
+        )
+        for name in columns
+    }
+
+
+def tally(table: ir.Table, plans: Sequence[Plan], groups: int = 1) -> list[dict[str, Profile]]:
+    """The profile of each column in each group of rows.
+
+    Args:
+        table: a column for each plan; a whole number below `groups` in `GROUP` where there are several; and true in
+            the column called `invalid(name)`, if there is one, where a value was not of its column's type.
+    """
+    numbers = _numeric(table, [plan for plan in plans if plan.grid is not None], groups)
+    categories = _categorical(table, [plan for plan in plans if plan.kind is Kind.CATEGORICAL], groups)
+    return [{**number, **category} for number, category in zip(numbers, categories, strict=True)]
+
+
+def _numeric(table: ir.Table, plans: Sequence[Plan], groups: int) -> list[dict[str, Profile]]:
+    if not plans:
+        return [{} for _ in range(groups)]
+    tallies = {plan.name: Tally(plan.grid, groups) for plan in plans if plan.grid is not None}
+    wanted = {plan.name: _number(table[plan.name], plan.missing) for plan in plans}
+    wanted |= {flag: table[flag] for name in tallies if (flag := invalid(name)) in table.columns}
+    if groups > 1:
+        wanted[GROUP] = table[GROUP].cast("int64")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for batch in _stream(table.select(**wanted)):
+            group = batch.column(GROUP).to_numpy() if groups > 1 else None
+            flags = {name: batch.column(invalid(name)) for name in tallies if invalid(name) in wanted}
+            columns = [batch.column(name) for name in tallies]
+            for done in pool.map(_count, tallies.values(), columns, map(flags.get, tallies), repeat(group)):
+                assert done is None  # a failure in a thread is raised here
+    return [
+        {p.name: numeric(p.grid, tallies[p.name].counts(g), *tallies[p.name].ends(g)) for p in plans if p.grid}
+        for g in range(groups)
+    ]
+
+
+def _count(counts: Tally, column: pa.Array, flagged: pa.Array | None, group: Ints | None) -> None:
+    if not column.null_count:
+        counts.add(column.to_numpy(), group)
+        return
+    there = column.is_valid().to_numpy(zero_copy_only=False)
+    counts.add(column.drop_null().to_numpy(), None if group is None else group[there])
+    wrong = flagged.fill_null(False).to_numpy(zero_copy_only=False) if flagged is not None else np.zeros_like(there)
+    for code, which in ((INVALID, wrong), (NULL, ~there & ~wrong)):
+        for of, rows in enumerate(np.bincount(np.zeros(which.sum(), int) if group is None else group[which]).tolist()):
+            counts.add_special(code, rows, of)
+
+
+def _categorical(table: ir.Table, plans: Sequence[Plan], groups: int) -> list[dict[str, Profile]]:
+    if not plans:
+        return [{} for _ in range(groups)]
+    group = table[GROUP].cast("int64") if groups > 1 else ibis.literal(0)
+    counted = []
+    for i, plan in enumerate(plans):
+        shown = table.select(
+            plan=ibis.literal(i), group=group, value=declared(category(table[plan.name]), plan.missing)
+        )
+        counted.append(shown.group_by(["plan", "group", "value"]).agg(n=shown.count()))
+    rows = _run(ibis.union(*counted) if len(counted) > 1 else counted[0])
+    found: list[dict[str, dict[str | None, int]]] = [{plan.name: {} for plan in plans} for _ in range(groups)]
+    for i, of, value, n in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+        found[of][plans[i].name][value] = n
+    return [
+        {name: categorical({v: n for v, n in c.items() if v is not None}, c.get(None, 0)) for name, c in one.items()}
+        for one in found
+    ]
+
+
+def _number(column: ir.Column, missing: Sequence[float | str]) -> ir.Column:
+    return declared(column.cast("float64"), missing)
+
+
+def _run(table: ir.Table) -> pa.Table:
+    connection = table.get_backend()
+    # as a relation, which is run to its end: execute() streams, and its full buffer can block a union for ever
+    return connection.con.sql(connection.compile(table)).to_arrow_table()
+
+
+def _stream(table: ir.Table) -> Iterator[pa.RecordBatch]:
+    connection = table.get_backend()
+    yield from connection.con.sql(connection.compile(table)).to_arrow_reader(BATCH)
