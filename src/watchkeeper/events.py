@@ -17,7 +17,7 @@ import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -178,8 +178,8 @@ def plain(value: object) -> Any:
 
     Numbers, strings and truth values stay; NumPy scalars become Python's own. NaN and infinities, which JSON does
     not have, become the strings "NaN", "Infinity" and "-Infinity", which the log reads as numbers again in a numeric
-    column. Moments become ISO 8601, in UTC if their time zone is known. pandas' NA and NaT become null. Anything
-    else becomes its `str`: kept, but set aside unless its column is categorical.
+    column. Moments become ISO 8601, in UTC if their time zone is known, and durations seconds. pandas' NA and NaT
+    become null. Anything else becomes its `str`: kept, but set aside unless its column holds words.
     """
     if value is None or isinstance(value, (bool, int)):
         return value
@@ -195,6 +195,8 @@ def plain(value: object) -> Any:
         return (value if value.utcoffset() is None else value.astimezone(UTC)).isoformat()
     if isinstance(value, date):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if isinstance(value, Decimal):
         return plain(float(value))
     dtype = getattr(value, "dtype", None)

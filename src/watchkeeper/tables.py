@@ -132,19 +132,16 @@ def _typed(side: Side, features: Mapping[str, Feature], truths: Sequence[str]) -
     whole = side.scalars({f"{what}_{key}": c for key, f in features.items() for what, c in _wholes(side, f).items()})
     columns = {}
     for key, feature in features.items():
-        column = side.table[feature.column]
-        if feature.descriptor:
-            columns[key] = sources.described(column, feature.descriptor)
-        elif feature.kind is Kind.CATEGORICAL:
-            most = whole.get(f"most_{key}")
-            if not whole.get(f"broken_{key}") and most is not None and most < 2**53:
-                column = column.try_cast("int64")  # 3.0 and 3 name one category, and 1 is true
-                column = column.cast("boolean") if feature.column in truths and most <= 1 else column
-            columns[key] = column.cast("string")
-        else:
-            columns[key], odd = sources.measured(column, feature.kind, feature.missing)
+        if feature.kind is not Kind.CATEGORICAL:
+            columns[key], odd = sources.measured(side.table, feature)
             if odd is not None:
                 columns[invalid(key)] = odd
+            continue
+        column, most = side.table[feature.column], whole.get(f"most_{key}")
+        if not whole.get(f"broken_{key}") and most is not None and most < 2**53:
+            column = column.try_cast("int64")  # 3.0 and 3 name one category, and 1 is true
+            column = column.cast("boolean") if feature.column in truths and most <= 1 else column
+        columns[key] = column.cast("string")
     return side.table.select(**columns)
 
 

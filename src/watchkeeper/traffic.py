@@ -20,7 +20,7 @@ from watchkeeper.schema import Config, Kind, ModelConfig
 from watchkeeper.stats.grid import Grid
 from watchkeeper.stats.scores import log_loss_arm
 from watchkeeper.stats.sequential import Arm
-from watchkeeper.store.sources import Part, Plan, connect, read, summarise
+from watchkeeper.store.sources import Part, Plan, connect, read, summarise, typed
 from watchkeeper.store.state import Transaction
 from watchkeeper.store.tallies import fit_grids
 from watchkeeper.windows import Window, floor
@@ -32,9 +32,9 @@ FIXED_GRIDS = {"score": Grid.unit(), "latency_ms": Grid.logarithmic(0.1, 60_000.
 def plans(model: ModelConfig, grids: dict[str, Grid]) -> list[Plan]:
     """How each column of a model is summarised; a numeric one is not before it has a grid."""
     features = [
-        Plan(name, column.kind, grids.get(name), column.missing)
-        for name, column in model.columns.items()
-        if column.kind is Kind.CATEGORICAL or name in grids
+        Plan(name, feature.kind, grids.get(name), feature.missing)
+        for name, feature in model.features.items()
+        if feature.kind is Kind.CATEGORICAL or name in grids
     ]
     return [
         *features,
@@ -45,16 +45,18 @@ def plans(model: ModelConfig, grids: dict[str, Grid]) -> list[Plan]:
 
 
 def without_grid(model: ModelConfig, grids: dict[str, Grid]) -> list[str]:
-    """The numeric columns that the model's configuration has gained and that no data is known of yet."""
-    return [name for name, column in model.columns.items() if column.kind is Kind.NUMERIC and name not in grids]
+    """The columns that the model's configuration has gained, that need a grid, and that no data is known of yet."""
+    needing = (f.column for name, f in model.features.items() if f.kind is not Kind.CATEGORICAL and name not in grids)
+    return list(dict.fromkeys(needing))
 
 
 def first_grids(model: ModelConfig, rows: pa.Table) -> dict[str, Grid]:
     """The grids of a model's columns, from the first rows that are known of it."""
-    numeric = {
-        name: c.missing for name, c in model.columns.items() if c.kind is Kind.NUMERIC and name in rows.column_names
-    }
-    return {**fit_grids(read(connect(), rows, "first rows"), numeric), **FIXED_GRIDS}
+    here = {name: f for name, f in model.features.items() if f.column in rows.column_names}
+    needing = {name: f.missing for name, f in here.items() if f.kind is not Kind.CATEGORICAL}
+    dates = {name for name, feature in here.items() if feature.kind is Kind.DATETIME}
+    table = typed(read(connect(), rows, "first rows"), here)
+    return {**fit_grids(table, needing, dates), **FIXED_GRIDS}
 
 
 def install(
@@ -79,8 +81,8 @@ def install(
             )
     reference = _with_numbers(model, settings, reference)
     tx.put_grids(model, first_grids(settings, reference))
-    table = read(connect(), reference, "reference")
-    known = [plan for plan in plans(settings, tx.grids(model)) if plan.name in reference.column_names]
+    table = typed(read(connect(), reference, "reference"), settings.features)
+    known = [plan for plan in plans(settings, tx.grids(model)) if plan.name in table.columns]
     tx.put_profiles(model, [replace(part, version=version) for part in summarise(table, known)])
     tx.crown(model, version, now, because="install")
     tx.audit(now, actor, "install", version, {"model": model, "rows": reference.num_rows})

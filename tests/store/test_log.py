@@ -589,3 +589,38 @@ def test_a_batch_is_stored_whole_or_not_at_all(log: Log, monkeypatch: pytest.Mon
 def test_a_log_makes_its_own_folder(tmp_path: Path) -> None:
     Log(tmp_path / "a" / "b" / "log.duckdb").close()
     assert (tmp_path / "a" / "b" / "log.duckdb").is_file()
+
+
+# every kind of column
+
+
+def test_moments_durations_and_texts_are_kept_and_counted_as_numbers(log: Log) -> None:
+    settings = model(born="datetime", took="duration", note="text")
+    log.open_model("kinds", settings)
+    moments = [NOON, (NOON - HOUR).isoformat(), "not a moment", None]
+    given = table(
+        {
+            "request_id": list("abcd"),
+            "event_time": [NOON] * 4,
+            "born": moments,
+            "took": [timedelta(minutes=1), timedelta(seconds=2), None, timedelta(hours=1)],
+            "note": ["a word", "ünïcode 42", "", None],
+        }
+    )
+    assert log.append("kinds", given).set_aside == 1
+    grid = Grid.logarithmic(1.0, 1e10)
+    parts = log.profiles("kinds", [Plan(name, Kind.NUMERIC, grid) for name in settings.features], [MIDNIGHT], "1d")
+    expected = {
+        "born": [NOON.timestamp(), NOON.timestamp() - 3600, None, None],
+        "took": [60.0, 2.0, None, 3600.0],
+        "note.length": [6.0, 10.0, 0.0, None],
+        "note.words": [2.0, 2.0, 0.0, None],
+        "note.non_ascii": [0.0, 0.2, None, None],
+        "note.digits": [0.0, 0.2, None, None],
+    }
+    assert {part.column: part.profile.to_bytes() for part in parts} == {
+        name: profile_of(values, grid).to_bytes() for name, values in expected.items()
+    }
+    shown = log.samples("kinds", TODAY, "extreme", "note.length")
+    assert [row["note"] for row in shown if row["note"]] == ["a word", "ünïcode 42"]
+    assert log.samples("kinds", TODAY, "extreme", "born", limit=1)[0]["born"].startswith("2024-03-01T1")

@@ -147,7 +147,7 @@ def _main_chart(points: list[Any], signal: dict[str, Any], monitors: dict[str, M
 def _main_column(tx: Any, served: Services, incident: Incident, signal: dict[str, Any]) -> dict[str, Any] | None:
     """For trouble with the data: the distribution at the signal's last breach, beside the baseline."""
     config = served.config.models.get(incident.model)
-    if config is None or not (signal["column"] in config.columns or incident.cause == "drift"):
+    if config is None or not (signal["column"] in config.features or incident.cause == "drift"):
         return None
     last = floor(datetime.fromisoformat(signal["last"]) - timedelta(microseconds=1), DAY) + DAY
     window = Window(max(last - 7 * DAY, min(floor(datetime.fromisoformat(signal["since"]), DAY), last - DAY)), last)

@@ -145,7 +145,7 @@ def model(
         judged = reads.judged_points(tx, verdicts)
         incidents = tx.select(Incident, model=model, order="-opened_at", limit=50)
         rollouts = tx.select(Rollout, model=model, order="-started_at", limit=50)
-    drift_points = reads.main_series(p for p in points if p.metric == drifted and p.column in config.columns)
+    drift_points = reads.main_series(p for p in points if p.metric == drifted and p.column in config.features)
     service = [p for p in points if p.monitor == "" and p.version == ""]
     links = choices(request, {"metric": chosen, "drift": drifted, "days": str(days)})
     return page(
@@ -161,7 +161,7 @@ def model(
 
 def drift_metrics(config: ModelConfig) -> list[str]:
     """The distances that the model's monitors measure on its features, in the usual order."""
-    used = {watch.metric.name for _, watch in planned(config) if watch.column in config.columns}
+    used = {watch.metric.name for _, watch in planned(config) if watch.column in config.features}
     return [name for name in reads.DRIFT if name in used] or [reads.DRIFT[0]]
 
 
@@ -316,7 +316,7 @@ def facts(view: reads.ColumnView, kind: Kind) -> list[dict[str, str]]:
     names = ["null_rate", "sentinel_rate", "out_of_range", "infinite_rate"]
     for name in ["null_rate", "new_category"] if kind is Kind.CATEGORICAL else names:
         rows.append({"name": words.metric_title(name).capitalize()} | _both(view, name))
-    if kind is Kind.NUMERIC and view.grid is not None:
+    if kind is not Kind.CATEGORICAL and view.grid is not None:
         grid = view.grid
         sides = [side.mean(grid) if side else None for side in (view.current, view.baseline)]
         rows.append({"name": "Mean", "now": words.number(sides[0]), "before": words.number(sides[1])})
@@ -354,7 +354,7 @@ def history(view: reads.ColumnView, kind: Kind) -> list[dict[str, Any]]:
         return null_rate.compute(_subject(view, profile), 0.025).value
 
     shown = []
-    if kind is Kind.NUMERIC and view.grid is not None:
+    if kind is not Kind.CATEGORICAL and view.grid is not None:
         grid = view.grid
         means = [(day, profile.mean(grid)) for day, profile in view.days]
         before = view.baseline.mean(grid) if view.baseline else None

@@ -203,7 +203,7 @@ def signal_points(
 
 def kinds(config: ModelConfig) -> dict[str, Kind]:
     """Every column that has a page of its own."""
-    return {**{name: column.kind for name, column in config.columns.items()}, **MODEL_COLUMNS}
+    return {**{name: feature.kind for name, feature in config.features.items()}, **MODEL_COLUMNS}
 
 
 def column_view(tx: Transaction, model: str, column: str, window: Window, since: datetime) -> ColumnView:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from watchkeeper.errors import DataError, StateError
 from watchkeeper.events import plain
-from watchkeeper.schema import Kind, ModelConfig
-from watchkeeper.store.sources import Part, Plan, collect, show, summary
+from watchkeeper.schema import Feature, Kind, ModelConfig
+from watchkeeper.store.sources import Part, Plan, collect, show, summary, typed
 from watchkeeper.windows import GRAINS, Window
 
 _ARROW = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "INTEGER": pa.int32(), "TIMESTAMP": pa.timestamp("us")}
@@ -34,7 +34,9 @@ _EVENT = {
     "context": "VARCHAR",
 }
 _OUTCOME = {"request_id": "VARCHAR", "label": "INTEGER", "known_at": "TIMESTAMP"}
-_KINDS = {"DOUBLE": Kind.NUMERIC, "VARCHAR": Kind.CATEGORICAL}
+_TYPES = {Kind.NUMERIC: "DOUBLE", Kind.DURATION: "DOUBLE", Kind.DATETIME: "TIMESTAMP"}
+_KINDS = {"DOUBLE": Kind.NUMERIC, "VARCHAR": Kind.CATEGORICAL, "TIMESTAMP": Kind.DATETIME}
+_SHAPES = {"DOUBLE": "float64", "VARCHAR": "string", "TIMESTAMP": "timestamp", "INTEGER": "int32"}
 
 _BATCH, _COUNTED = "batch", "counted"
 """The temporary tables that the summarising expression reads and that take its counts."""
@@ -67,7 +69,8 @@ class Log:
                 " if another one does, stop that one or write through its server"
             ) from problem
         self._features: dict[str, dict[str, str]] = {}
-        self._compiled: dict[tuple[Plan, ...], str] = {}
+        self._watched: dict[str, dict[str, Feature]] = {}
+        self._compiled: dict[tuple[str, tuple[Plan, ...]], str] = {}
 
     def close(self) -> None:
         self._connection.close()
@@ -87,9 +90,7 @@ class Log:
 
         Raises StateError where a column is of another kind, or spelled otherwise, than what is logged already.
         """
-        features = {
-            name: "DOUBLE" if column.kind is Kind.NUMERIC else "VARCHAR" for name, column in config.columns.items()
-        }
+        features = {name: _TYPES.get(column.kind, "VARCHAR") for name, column in config.columns.items()}
         events = ", ".join(f"{_quoted(name)} {kind}" for name, kind in {**_EVENT, **features}.items())
         run = self._connection.execute
         with self._transaction():
@@ -112,9 +113,11 @@ class Log:
                 elif found != (name, kind):
                     raise StateError(
                         f'the log of model "{model}" holds "{found[0]}" as {_KINDS[found[1]]} values, and the'
-                        f' configuration wants "{name}" as {_KINDS[kind]} ones; give the column another name'
+                        f' configuration wants "{name}" as {config.columns[name].kind} ones; give the column another'
+                        " name"
                     )
         self._features[model] = features
+        self._watched[model] = config.features
 
     def append(self, model: str, rows: pa.Table) -> Appended:
         """Store predictions.
@@ -233,15 +236,17 @@ class Log:
         )
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_BATCH} AS {rows}")
         # into a table first, which is run to its end: a result that streams can block a union for ever
-        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_COUNTED} AS {self._compile(tuple(plans))}")
+        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_COUNTED} AS {self._compile(model, tuple(plans))}")
         return collect(self._connection.execute(f"FROM {_COUNTED}").to_arrow_table(), plans)
 
-    def _compile(self, plans: tuple[Plan, ...]) -> str:
-        if plans not in self._compiled:
-            kinds = {plan.name: "float64" if plan.kind is Kind.NUMERIC else "string" for plan in plans}
-            shape = {**kinds, "version": "string", "grain_start": "timestamp", "label": "int32"}
-            self._compiled[plans] = ibis.to_sql(summary(ibis.table(shape, name=_BATCH), plans), dialect="duckdb")
-        return self._compiled[plans]
+    def _compile(self, model: str, plans: tuple[Plan, ...]) -> str:
+        if (model, plans) not in self._compiled:
+            shape = {name: _SHAPES[kind] for name, kind in {**_EVENT, **self._features[model]}.items()}
+            batch = ibis.table({**shape, "grain_start": "timestamp", "label": "int32"}, name=_BATCH)
+            features = {plan.name: f for plan in plans if (f := self._watched[model].get(plan.name))}
+            table = typed(batch, features)
+            self._compiled[model, plans] = ibis.to_sql(summary(table, plans), dialect="duckdb")
+        return self._compiled[model, plans]
 
     def labelled(self, model: str, window: Window, without: Iterable[Window] = ()) -> pa.Table:
         """The labelled predictions of a window, oldest first: `request_id, event_time, version, score, label` and
@@ -267,14 +272,16 @@ class Log:
 
         The values are such as JSON can carry.
         """
-        shown = [_quoted(column)] if column in self._features[model] else []
+        home = self._watched[model][column].column if column in self._watched[model] else ""
+        shown = [_quoted(home)] if home else []
         value = shown[0] if shown else "score"
-        words = self._features[model].get(column or "") == "VARCHAR"
+        kind = self._features[model].get(home, "DOUBLE")
+        number = f"epoch({value})" if kind == "TIMESTAMP" else value
         rank = {
             "extreme": f"count(*) OVER (PARTITION BY {value})"
-            if words
-            else f"abs({value} - (SELECT median({value}) FROM chosen)) DESC",
-            "missing": f"({value} IS NULL{'' if words else f' OR isnan({value})'}) DESC",
+            if kind == "VARCHAR"
+            else f"abs({number} - (SELECT median({number}) FROM chosen)) DESC",
+            "missing": f"({value} IS NULL{f' OR isnan({value})' if kind == 'DOUBLE' else ''}) DESC",
             "slowest": "latency_ms DESC",
             "failed": "(status <> 'ok') DESC",
             "loss": "abs(score - known.label) DESC",
@@ -356,7 +363,7 @@ def _value(value: Any, row: int, name: str, kind: str, aside: list[tuple[int, st
         if kind == "TIMESTAMP":
             moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
             return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-        number = float(value)
+        number = value.total_seconds() if isinstance(value, timedelta) else float(value)
         if kind == "INTEGER" and number != int(number):
             raise ValueError(value)
         return int(number) if kind == "INTEGER" else number

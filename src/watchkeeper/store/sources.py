@@ -20,7 +20,7 @@ from narwhals.exceptions import NarwhalsError
 from watchkeeper.errors import DataError
 from watchkeeper.profiles import Profile, categorical, merge, numeric
 from watchkeeper.records import ALL
-from watchkeeper.schema import Kind
+from watchkeeper.schema import Feature, Kind
 from watchkeeper.stats.grid import (
     MAX_RATIO,
     NAN,
@@ -191,19 +191,22 @@ def kind_of(column: ir.Column) -> Kind | None:
     return Kind.NUMERIC if kind.is_numeric() else None
 
 
-def measured(column: ir.Column, wanted: Kind, missing: Sequence[float | str]) -> tuple[ir.Column, ir.Column | None]:
-    """A column as doubles: numbers, moments in seconds since 1970, durations and times of day in seconds.
+def measured(table: ir.Table, feature: Feature) -> tuple[ir.Column, ir.Column | None]:
+    """A feature as doubles: numbers, descriptors, moments in seconds since 1970, durations and times of day in seconds.
 
     Also whether a row held something of another type, which is null then; None where that cannot be.
     """
+    column, wanted = table[feature.column], feature.kind
     kind = column.type()
+    if feature.descriptor:
+        return described(column, feature.descriptor), None
     if kind.is_string():
         text = column.strip().nullif("")
-        for value in missing:
+        for value in feature.missing:
             text = text.nullif(str(value)) if isinstance(value, str) else text
         value = text.try_cast(_TYPES[wanted])
         return value if wanted is Kind.NUMERIC else _seconds(value), text.notnull() & value.isnull()
-    if wanted is Kind.NUMERIC and (kind.is_numeric() or kind.is_boolean()):
+    if wanted is not Kind.DATETIME and (kind.is_numeric() or kind.is_boolean()):
         return column.cast("float64"), None
     if wanted is kind_of(column):
         return _seconds(column), None
@@ -224,6 +227,14 @@ def _seconds(column: ir.Column) -> ir.FloatingColumn:
 @ibis.udf.scalar.builtin(name="epoch", signature=((dt.Interval("us"),), dt.float64))
 def _interval_seconds(duration):  # type: ignore[no-untyped-def]
     """Seconds of an interval, in DuckDB's word for it."""
+
+
+def typed(table: ir.Table, features: Mapping[str, Feature]) -> ir.Table:
+    """The table with its moments, durations and texts as the numbers that are summarised of them."""
+    plain = (Kind.NUMERIC, Kind.CATEGORICAL)
+    others = {name: f for name, f in features.items() if f.descriptor or f.kind not in plain}
+    here = {name: feature for name, feature in others.items() if feature.column in table.columns}
+    return table.mutate(**{name: measured(table, feature)[0] for name, feature in here.items()}) if here else table
 
 
 def described(column: ir.Column, descriptor: str) -> ir.FloatingColumn:
