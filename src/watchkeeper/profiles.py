@@ -7,12 +7,13 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from watchkeeper.records import row_id
 from watchkeeper.schema import Kind
+from watchkeeper.stats.distances import aligned
 from watchkeeper.stats.grid import NULL, SENTINEL, Floats, Grid, Ints
 from watchkeeper.stats.scores import Scores
 
@@ -177,6 +178,23 @@ def merge(profiles: Iterable[Profile]) -> Profile | None:
 
 
 @dataclass(frozen=True)
+class Sides:
+    """Both sides' present values as counts over the same cells: categories in order of name, or ascending bins.
+
+    `values` names the categories, `bins` the bins; the other is empty.
+    """
+
+    current: Floats
+    baseline: Floats
+    values: tuple[str, ...]
+    bins: Ints
+
+    @property
+    def ordered(self) -> bool:
+        return not self.values
+
+
+@dataclass(frozen=True)
 class Subject:
     """All that a metric may look at: one column's current profile, its baseline, and its place in the model.
 
@@ -202,6 +220,30 @@ class Subject:
     @property
     def n_baseline(self) -> int:
         return self.baseline.n if self.baseline else 0
+
+    @cached_property
+    def sides(self) -> Sides | None:
+        """What every distance is taken of, laid out once for all of them.
+
+        None unless each side has some present values, where the sides lie on different grids, and for bins without
+        their grid.
+        """
+        current, baseline = self.current, self.baseline
+        if current is None or baseline is None or current.grid != baseline.grid:
+            return None
+        if current.kind is Kind.CATEGORICAL:
+            values = tuple(sorted({*current.values, *baseline.values}))
+            first, second = (
+                np.array([side.get(v, 0) for v in values], dtype=float)
+                for side in (current.by_value, baseline.by_value)
+            )
+            sides = Sides(first, second, values, np.zeros(0, dtype=np.int64))
+        elif self.grid is None:
+            return None
+        else:
+            bins, first, second = aligned(*current.regular, *baseline.regular)
+            sides = Sides(first, second, (), bins)
+        return sides if first.sum() and second.sum() else None
 
     @property
     def of_baseline(self) -> Subject:

@@ -8,9 +8,13 @@ from types import ModuleType
 import pytest
 
 from watchkeeper import testing
-from watchkeeper.stats import distances, estimates, grid, scores, sequential
+from watchkeeper.stats import distances, estimates, goodness_of_fit, grid, scores, sequential
 
 
-@pytest.mark.parametrize("module", [distances, estimates, grid, scores, sequential, testing], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module",
+    [distances, estimates, goodness_of_fit, grid, scores, sequential, testing],
+    ids=lambda m: m.__name__,
+)
 def test_the_examples_run(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtr, bdtrik, betaincinv, gammaincinv, rel_entr, stdtrit
+from scipy.special import bdtr, bdtrik, betaincinv, gammaincinv, ndtri, rel_entr, stdtrit
 
 from watchkeeper.stats.grid import Floats
 
@@ -82,6 +82,89 @@ def mean(total: float, squares: float, n: int, alpha: float) -> Estimate:
     variance = max(squares / n - value * value, 0.0) * n / (n - 1)
     half = -float(stdtrit(n - 1, alpha)) * (variance / n) ** 0.5
     return Estimate(value, value - half, value + half, n)
+
+
+def mean_of_counts(values: Floats, counts: Floats, alpha: float) -> Estimate:
+    """A mean of values that occur so often each, with an interval that allows for skewness.
+
+    Args:
+        values, counts: shape (k,); values of any size.
+
+    Student's t interval, each end moved out to that of Hall's transformed t (1992), which takes off the first-order
+    effect of the sample's skewness. Of a skewed column the far end still misses somewhat more often than `alpha` in
+    few rows; of one with infinite variance no interval from a sample holds.
+
+    >>> e = mean_of_counts(np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 10.0]), 0.025)
+    >>> round(e.low, 4), e.value, round(e.high, 4)
+    (1.771, 2.0, 2.229)
+    """
+    n = int(counts.sum())
+    if n == 0:
+        return Estimate.absent(0)
+    unit, share = float(np.abs(values).max()) or 1.0, counts / n  # squares of very large values would overflow
+    centre = float((values / unit * share).sum())
+    away = values / unit - centre
+    value = centre * unit
+    if n == 1:
+        return Estimate(value, None, None, n)
+    sd = float((away**2 * share).sum() * n / (n - 1)) ** 0.5
+    if sd == 0:
+        return Estimate(value, value, value, n)
+    skewness, root = float(((away / sd) ** 3 * share).sum()), n**0.5
+    z = -float(stdtrit(n - 1, alpha))
+    below, above = (max(z, side * _hall(side * z, skewness, root)) for side in (1, -1))
+    reach = sd / root
+    low, high = centre - below * reach, centre + above * reach
+    return Estimate(value, min(low * unit, value), max(high * unit, value), n)
+
+
+def _hall(z: float, skewness: float, root: float) -> float:
+    """The t whose transform, free of skewness to first order, is z (Hall 1992, On the removal of skewness by
+    transformation). `root` is that of the number of rows."""
+    if abs(skewness) < 1e-9:
+        return z
+    inner = 1 + skewness / root * (z - skewness / (6 * root))
+    return 3 * root / skewness * (float(np.cbrt(inner)) - 1)
+
+
+def standard_deviation_of_counts(values: Floats, counts: Floats, alpha: float) -> Estimate:
+    """The sample standard deviation of values that occur so often each, with an interval that allows for kurtosis.
+
+    Args:
+        values, counts: shape (k,); values of any size, ascending.
+
+    Bonett's interval (2006): the logarithm of the variance is close to normal with variance `(kurtosis - 1) / n`, the
+    kurtosis taken about a trimmed mean. The upper end is moved out to that of the mean of the squares, see
+    `mean_of_counts`. Where the tails are so heavy that the sample says little of the true kurtosis the upper end still
+    is too low: of Student's t with 3 degrees of freedom it was in 19 of 100 samples of 2000 rows, at `alpha` 0.05.
+    Absent for a single row; without ends where there are fewer than twice as many rows as the normal quantile is large.
+
+    >>> e = standard_deviation_of_counts(np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 10.0]), 0.025)
+    >>> round(e.low, 4), round(e.value, 4), round(e.high, 4)
+    (0.6189, 0.7161, 0.8714)
+    """
+    n = int(counts.sum())
+    if n < 2:
+        return Estimate.absent(n)
+    unit, share = float(np.abs(values).max()) or 1.0, counts / n
+    scaled = values / unit
+    centre = float((scaled * share).sum())
+    squares = float(((scaled - centre) ** 2 * share).sum())
+    value = (squares * n / (n - 1)) ** 0.5 * unit
+    z = -float(ndtri(alpha))
+    if n < max(2 * z, 5):
+        return Estimate(value, None, None, n)
+    if squares == 0:
+        return Estimate(0.0, 0.0, 0.0, n)
+    trim = n / (2 * (n - 4) ** 0.5)
+    inner = np.diff(np.clip(np.cumsum(counts), trim, n - trim), prepend=trim) if 2 * trim < n else counts
+    trimmed = float((scaled * inner).sum() / inner.sum())
+    kurtosis = float(((scaled - trimmed) ** 4 * share).sum()) / squares**2
+    factor = n / (n - z)
+    half = z * factor * (max(kurtosis - (n - 3) / n, 0.0) / (n - 1)) ** 0.5
+    low, high = (value * (factor * float(np.exp(side * half))) ** 0.5 for side in (-1, 1))
+    of_squares = mean_of_counts((scaled - centre) ** 2 * n / (n - 1), counts, alpha).high or 0.0
+    return Estimate(value, min(low, value), max(high, value, of_squares**0.5 * unit), n)
 
 
 def bounded_mean(value: float, n: float, alpha: float) -> tuple[float, float]:
