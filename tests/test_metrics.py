@@ -17,6 +17,11 @@ from watchkeeper.testing import check_metric, profile_of
 
 BUILT_IN = (quality, drift, performance, service)
 ALPHA = 0.025
+DISTANCES = {
+    "psi": 0.2, "jensen_shannon": 0.2, "hellinger": 0.2, "chi_square": 0.2, "total_variation": 0.2, "l_infinity": 0.05,
+    "ks": 0.2, "cramer_von_mises": 0.03, "anderson_darling": 0.2, "wasserstein": 0.2,
+}  # fmt: skip
+"""Every distance of a numeric column, and what it is more than where the lower half of all rows is gone."""
 
 
 def subject(
@@ -154,12 +159,40 @@ def test_drift_is_nothing_between_equal_columns_and_clear_between_different_ones
     grid = Grid.fit(np.linspace(0, 1, 2000))
     baseline = profile_of([i / 1999 for i in range(2000)], grid)
     moved = profile_of([0.5 + i / 3998 for i in range(2000)], grid)
-    for name in ("psi", "jensen_shannon", "ks", "wasserstein"):
+    for name, least in DISTANCES.items():
         same = find(name).compute(subject(baseline, baseline, grid), ALPHA)
         assert same.value == pytest.approx(0, abs=1e-9)
         assert same.low == 0
+        assert same.detail["noise"] > 0
         other = find(name).compute(subject(moved, baseline, grid), ALPHA)
-        assert other.low > 0.2
+        assert other.low > least, name
+
+
+def test_the_distances_of_categories_are_those_of_their_counts() -> None:
+    now, before = categorical({"a": 100, "b": 300, "d": 100}), categorical({"a": 200, "b": 200, "c": 100})
+    for name, expected in (
+        ("total_variation", 0.4),
+        ("l_infinity", 0.2),
+        ("hellinger", (1 - 0.08**0.5 - 0.24**0.5) ** 0.5),
+        ("chi_square", ((0.04 / 0.6 + 0.04 / 1.0 + 0.2 + 0.2) / 2) ** 0.5),
+    ):
+        assert find(name).compute(subject(now, before), ALPHA).value == pytest.approx(expected), name
+
+
+def test_the_category_that_changed_most_is_named() -> None:
+    now, before = categorical({"a": 100, "b": 300, "c": 100}), categorical({"a": 110, "b": 200, "c": 190})
+    assert find("l_infinity").compute(subject(now, before), ALPHA).detail["category"] == "b"
+
+
+def test_mean_and_standard_deviation_are_numpys_and_know_nothing_of_other_values() -> None:
+    values = np.random.default_rng(1).gamma(2, 3, 2000)
+    grid = Grid.fit(values)
+    column = subject(profile_of([*values.tolist(), None, math.nan, math.inf], grid), None, grid)
+    for name, expected in (("mean", values.mean()), ("standard_deviation", values.std(ddof=1))):
+        found = find(name).compute(column, ALPHA)
+        assert found.value == pytest.approx(expected, rel=2e-3)
+        assert found.low < expected < found.high
+        assert found.n == 2000
 
 
 def test_drift_between_different_grids_has_no_value() -> None:

@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, chi2
 from scipy.stats import t as student
 
-from watchkeeper.stats.estimates import Estimate, bounded_mean, difference, mean, proportion, quantile, rate, ratio
+from watchkeeper.stats.estimates import (
+    Estimate,
+    bounded_mean,
+    difference,
+    mean,
+    mean_of_counts,
+    proportion,
+    quantile,
+    rate,
+    ratio,
+    standard_deviation_of_counts,
+)
 
 alphas = st.sampled_from([0.05, 0.025, 1e-3, 1e-6])
 
@@ -165,3 +176,55 @@ def test_more_detail_leaves_the_estimate_as_it_was() -> None:
     assert told.detail == {"a": 1, "b": 2}
     assert plain.detail == {}
     assert told.value == plain.value
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.integers(1, 50)), min_size=1, max_size=20), alphas)
+def test_mean_and_standard_deviation_of_counts_are_numpys(pairs: list[tuple[float, int]], alpha: float) -> None:
+    values, counts = (np.array(part, dtype=float) for part in zip(*sorted(pairs), strict=True))
+    rows = np.repeat(values, counts.astype(int))
+    found = mean_of_counts(values, counts, alpha)
+    assert found.value == pytest.approx(rows.mean(), rel=1e-9, abs=1e-6)
+    if len(rows) == 1:
+        assert (found.low, found.high) == (None, None)
+        assert standard_deviation_of_counts(values, counts, alpha).value is None
+        return
+    assert found.low <= found.value <= found.high
+    half = float(student.isf(alpha, len(rows) - 1)) * rows.std(ddof=1) / len(rows) ** 0.5
+    assert found.low <= found.value - half * (1 - 1e-9) + 1e-6
+    assert found.high >= found.value + half * (1 - 1e-9) - 1e-6
+    spread = standard_deviation_of_counts(values, counts, alpha)
+    assert spread.value == pytest.approx(rows.std(ddof=1), rel=1e-6, abs=1e-6)
+    if spread.low is not None:
+        assert 0 <= spread.low <= spread.value <= spread.high
+
+
+def test_a_mean_of_values_without_skewness_has_students_interval() -> None:
+    values, counts = np.array([-1.0, 0.0, 1.0]), np.array([20.0, 60.0, 20.0])
+    found = mean_of_counts(values, counts, 0.025)
+    plain = mean(0.0, 40.0, 100, 0.025)
+    assert (found.low, found.high) == (pytest.approx(plain.low), pytest.approx(plain.high))
+
+
+def test_a_skewed_mean_reaches_further_towards_the_long_tail() -> None:
+    values, counts = np.array([0.0, 10.0]), np.array([95.0, 5.0])
+    found = mean_of_counts(values, counts, 0.025)
+    assert found.high - 0.5 > 1.3 * (0.5 - found.low)
+
+
+def test_mean_and_deviation_are_in_the_values_units_however_large() -> None:
+    values, counts = np.array([1.0, 2.0, 3.0]), np.array([10.0, 30.0, 5.0])
+    for estimate in (mean_of_counts, standard_deviation_of_counts):
+        plain = estimate(values, counts, 0.01)
+        for unit in (1e-150, 1e300):
+            found = estimate(values * unit, counts, 0.01)
+            assert found.value == pytest.approx(plain.value * unit)
+            assert (found.low, found.high) == (pytest.approx(plain.low * unit), pytest.approx(plain.high * unit))
+
+
+def test_a_standard_deviation_of_few_rows_has_no_interval_and_of_one_value_no_width() -> None:
+    some = np.array([1.0, 2.0])
+    assert standard_deviation_of_counts(some, np.array([2.0, 2.0]), 0.01).low is None
+    constant = standard_deviation_of_counts(np.array([3.0]), np.array([50.0]), 0.01)
+    assert (constant.value, constant.low, constant.high) == (0, 0, 0)
+    even = standard_deviation_of_counts(some, np.array([50.0, 50.0]), 0.01)
+    assert even.low < even.value < even.high
