@@ -160,3 +160,23 @@ def test_scores_line_up_over_the_bins_of_both_labels() -> None:
     assert scores.positives.tolist() == [0, 1, 1, 1]
     assert scores.lower.tolist() == pytest.approx([0.0, 0.1, 0.9, 1.0])
     assert scores.n == 5
+
+
+def test_both_sides_are_laid_out_over_the_same_cells() -> None:
+    now, before = categorical({"b": 2, "c": 3}, nulls=1), categorical({"a": 5, "b": 7})
+    sides = Subject(now, before, None, 0.5, 1, 1, {}, {}).sides
+    assert sides is not None
+    assert (sides.values, sides.ordered) == (("a", "b", "c"), False)
+    assert (sides.current.tolist(), sides.baseline.tolist()) == ([0, 2, 3], [5, 7, 0])
+
+
+def test_sides_are_none_where_one_has_no_values_or_another_grid() -> None:
+    some, empty = categorical({"a": 1}), categorical({}, nulls=3)
+    for now, before in ((some, None), (None, some), (some, empty), (empty, some)):
+        assert Subject(now, before, None, 0.5, 1, 1, {}, {}).sides is None
+    one, two = (numeric(Grid.unit(bins), {3: 10}, 0.1, 0.9) for bins in (10, 20))
+    assert Subject(one, two, Grid.unit(10), 0.5, 1, 1, {}, {}).sides is None
+    assert Subject(one, one, None, 0.5, 1, 1, {}, {}).sides is None
+    laid = Subject(one, one, Grid.unit(10), 0.5, 1, 1, {}, {}).sides
+    assert laid is not None
+    assert (laid.bins.tolist(), laid.ordered) == ([3], True)

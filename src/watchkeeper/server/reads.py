@@ -36,7 +36,10 @@ ALIVE = (IncidentState.OPEN, IncidentState.ACKNOWLEDGED)
 CAUSES = tuple(dict.fromkeys(metric.cause for metric in METRICS.values()))
 """Every cause that a known metric is a sign of."""
 PERFORMANCE = ("log_loss", "auc", "accuracy", "calibration_error", "positive_rate")
-DRIFT = ("psi", "ks", "jensen_shannon", "wasserstein")
+DRIFT = (
+    "psi", "ks", "jensen_shannon", "wasserstein", "hellinger", "total_variation", "l_infinity", "chi_square",
+    "cramer_von_mises", "anderson_darling",
+)  # fmt: skip
 LATENCY = ("p50", "p95", "p99")
 LOOK_BACK = timedelta(days=120)
 """Verdicts older than this before the newest are not looked for."""
