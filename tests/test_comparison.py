@@ -17,7 +17,8 @@ import pytest
 from rich.console import Console
 from scipy.stats import binom, ks_2samp, wasserstein_distance
 
-from watchkeeper.comparison import compare, default_model, looks
+from watchkeeper.baselines import default_model
+from watchkeeper.comparison import compare, looks
 from watchkeeper.errors import ConfigError, DataError
 from watchkeeper.findings import Comparison, Look, show
 from watchkeeper.monitors import plan

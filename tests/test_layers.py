@@ -39,6 +39,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "",
         "__main__",
         "client",
+        "baselines",
         "comparison",
         "findings",
         "words",

@@ -8,7 +8,7 @@ import pytest
 
 import watchkeeper
 
-NAMES = ["Client", "Comparison", "__version__", "compare"]
+NAMES = ["Baseline", "Client", "Comparison", "__version__", "compare", "profile"]
 
 
 def test_the_public_names_are_exactly_these() -> None:

@@ -3,6 +3,7 @@
     import watchkeeper as wk
 
     wk.compare(reference, current)                 what changed between two tables, judged
+    wk.profile(reference).save("train.baseline")   what comparing needs of a table, to be kept
     wk.Client("folder or address", model="m")      logs predictions and labels from a serving process
 
 Importing this is quick and does nothing; each name loads what it needs on first use.
@@ -14,18 +15,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from watchkeeper.baselines import Baseline, profile
     from watchkeeper.client import Client
     from watchkeeper.comparison import compare
     from watchkeeper.findings import Comparison
 
     __version__: str
 
-__all__ = ["Client", "Comparison", "__version__", "compare"]
+__all__ = ["Baseline", "Client", "Comparison", "__version__", "compare", "profile"]
 
 _HOMES = {
+    "Baseline": "watchkeeper.baselines",
     "Client": "watchkeeper.client",
     "Comparison": "watchkeeper.findings",
     "compare": "watchkeeper.comparison",
+    "profile": "watchkeeper.baselines",
 }
 
 

@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.tree import Tree
 
-from watchkeeper import comparison, config, events, findings
+from watchkeeper import baselines, comparison, config, events, findings, words
 from watchkeeper.demo.story import SERVING, Demo, Story
 from watchkeeper.engine import Engine
 from watchkeeper.errors import DataError, StateError, WatchkeeperError
@@ -139,7 +139,7 @@ def serve(
 @app.command()
 def check(
     reference: Annotated[
-        Path, typer.Argument(help="What is known to be good: CSV or Parquet, a file, folder or glob.")
+        Path, typer.Argument(help="What is known to be good: CSV or Parquet, a file, folder or glob; or a baseline.")
     ],
     current: Annotated[Path, typer.Argument(help="What is to be checked against it.")],
     config_file: Annotated[
@@ -161,6 +161,23 @@ def check(
             found.save_json(json_file)
         findings.show(found, out)
     raise typer.Exit(0 if found.healthy else 1)
+
+
+@app.command("profile")
+def keep_profile(
+    reference: Annotated[
+        Path, typer.Argument(help="What is known to be good: CSV or Parquet, a file, folder or glob.")
+    ],
+    baseline: Annotated[Path, typer.Argument(help="Where to keep it: a file whose name ends in .baseline.")],
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="Monitors to use instead of the defaults.")
+    ] = None,
+) -> None:
+    """Keep of a reference what `check` needs, so that it is not read again: counts, no rows."""
+    found = baselines.profile(str(reference), config=config_file)
+    found.save(baseline)
+    columns = words.count(len(found.columns), "column")
+    out.print(f"{columns} of {found.rows:,} rows are kept in {baseline}", soft_wrap=True)
 
 
 @app.command()

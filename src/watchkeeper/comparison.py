@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from watchkeeper import policy
-from watchkeeper.config import load, only_model
+from watchkeeper.baselines import ENDING, Baseline, profile
 from watchkeeper.errors import ConfigError, DataError
 from watchkeeper.findings import MISSING, Comparison, Look
-from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, measure, plan
+from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, measure
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Status
-from watchkeeper.schema import ColumnConfig, Config, ModelConfig
+from watchkeeper.schema import Config, Feature, ModelConfig
 from watchkeeper.store import sources
-from watchkeeper.store.tallies import sample
-from watchkeeper.tables import Side, count, infer, listed, near
+from watchkeeper.tables import Side, counts, listed
 from watchkeeper.windows import Window
 
 _NEVER = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 2, tzinfo=UTC))
@@ -41,12 +40,15 @@ def compare(
 
     Args:
         reference, current: each a path to CSV or Parquet (a file, a folder or a glob), a pandas or Polars data
-            frame, or an Arrow table.
+            frame, an Arrow table, a DuckDB relation or an Ibis table. The reference may be a `Baseline` too, which
+            `profile` makes, or the path that one was saved to; then it is not read again.
         config: a model's configuration, or the path of a `watchkeeper.yaml` with one model: its columns and its
             monitors. What needs labels or the live service is left out, and the reference stands in for every
-            baseline. Without one, the columns are those of the reference: numbers, texts and booleans. Left out
-            are dates, times and nested values; columns without any value; and text that is an id or free text,
-            which is one with more than 100 different values and more of them than half of its rows.
+            baseline. Without one, the columns are those of the reference. Left out are nested values, columns
+            without any value, and ids: more than 100 different values and more of them than half of the rows, if
+            they are single words, row numbers, or whole numbers whose name says so. Other text with so many
+            different values is looked at by its descriptors: length, words, shares of digits and of characters
+            that are not ASCII.
         columns: compare only these.
         false_alarms: the probability that the whole comparison has any breach though nothing changed, at most.
             Each of the `k` looks is given `false_alarms / k`, whatever depends on what.
@@ -70,56 +72,59 @@ def compare(
     """
     if not 0 < false_alarms < 1:
         raise ConfigError(f"false_alarms must lie between 0 and 1, found {false_alarms}")
-    model = None if config is None else _model(config)
+    baseline = _baseline(reference, config, columns)
     connection = sources.connect()
     try:
-        before = Side("the reference", sources.read(connection, reference, "reference"))
         after = Side("the current data", sources.read(connection, current, "current"))
-        return _compare(before, after, model, columns, false_alarms)
+        return _compare(baseline, after, false_alarms)
     finally:
         connection.disconnect()
 
 
-def _model(config: ModelConfig | Config | str | Path) -> ModelConfig:
-    if isinstance(config, ModelConfig):
-        return config
-    if isinstance(config, Config):
-        return only_model(config, "the configuration")[1]
-    return only_model(load(Path(config)), str(config))[1]
+def _baseline(
+    reference: Any, config: ModelConfig | Config | str | Path | None, columns: Sequence[str] | None
+) -> Baseline:
+    if isinstance(reference, (str, Path)) and Path(reference).suffix == ENDING:
+        reference = Baseline.load(reference)
+    if not isinstance(reference, Baseline):
+        return profile(reference, config=config, columns=columns)
+    if config is not None or columns is not None:
+        raise ConfigError(
+            "a baseline has its columns and its configuration already; give config and columns to profile() instead"
+        )
+    return reference
 
 
-def _compare(
-    before: Side, after: Side, model: ModelConfig | None, only: Sequence[str] | None, false_alarms: float
-) -> Comparison:
-    reference_rows, rows = before.rows, after.rows
-    skipped: dict[str, str] = {}
-    probe = Side(before.title, sample(before.table, "probe"))
-    given = model is not None
-    if model is None:
-        columns, skipped = infer(before, probe, only)
-        model = default_model(columns)
-    watches = _watches(model, before, after, only, skipped)
-    chosen = list(dict.fromkeys(watch.column for watch in watches))
-    homes = {name: model.features[name].column if name in model.features else name for name in chosen}
-    missing = [name for name in dict.fromkeys(homes.values()) if name not in after.table.columns]
+def _compare(baseline: Baseline, after: Side, false_alarms: float) -> Comparison:
+    model, rows, names = baseline.model, after.rows, after.table.columns
+    skipped = dict(baseline.skipped)
+    watches = _watches(baseline, names, skipped)
+    homes = {w.column: model.features[w.column].column if w.column in model.features else w.column for w in watches}
+    missing = [name for name in dict.fromkeys(homes.values()) if name not in names]
     watches = [watch for watch in watches if homes[watch.column] not in missing]
     if not watches:
         why = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise DataError(
-            f"there is nothing to compare: the reference has {listed(before.table.columns)}, the current data has"
-            f" {listed(after.table.columns)}" + (f" ({why})" if why else "")
+            f"there is nothing to compare: the reference has {listed(baseline.names)}, the current data has"
+            f" {listed(names)}" + (f" ({why})" if why else "")
         )
     version = Config.model_construct(models={"comparison": model}, channels={}).version
-    subjects = count(before, probe, after, model, [name for name in chosen if homes[name] not in missing])
-    found = [_lacking(name, rows, reference_rows) for name in missing]
-    found += looks(watches, subjects, version, false_alarms, raise_limits=not given)
-    place = {name: i for i, name in enumerate([*homes.values(), *chosen])}
+    chosen = list(dict.fromkeys(watch.column for watch in watches))
+    features = {name: model.features.get(name) or Feature(name, MODEL_COLUMNS[name]) for name in chosen}
+    current = counts(after, features, baseline.grids, baseline.truths)
+    subjects = {
+        name: Subject(current[name], baseline.profiles[name], baseline.grids.get(name), model.threshold, 1, 1, {}, {})
+        for name in chosen
+    }
+    found = [_lacking(name, rows, baseline.rows) for name in missing]
+    found += looks(watches, subjects, version, false_alarms, raise_limits=baseline.config is None)
+    place = {name: i for i, pair in enumerate(homes.items()) for name in pair}
     return Comparison(
         points=tuple(sorted(found, key=lambda look: (not look.breach, place[look.column]))),
         skipped=skipped,
-        extra_columns=tuple(name for name in after.table.columns if name not in before.table.columns),
+        extra_columns=tuple(name for name in names if name not in baseline.names),
         rows=rows,
-        reference_rows=reference_rows,
+        reference_rows=baseline.rows,
         false_alarms=false_alarms,
         config=version,
         subjects=subjects,
@@ -129,44 +134,27 @@ def _compare(
 # What to look at
 
 
-def default_model(columns: Mapping[str, ColumnConfig]) -> ModelConfig:
-    """What `compare` uses without a configuration. Not validated: a column of a plain table may bear any name."""
-    model = ModelConfig.model_construct(columns=dict(columns))
-    return model.model_copy(update={"monitors": policy.for_tables({f.kind for f in model.features.values()})})
-
-
-def _watches(
-    model: ModelConfig, before: Side, after: Side, only: Sequence[str] | None, skipped: dict[str, str]
-) -> list[Watch]:
-    """The looks that two plain tables allow."""
-    for name in model.columns:
-        if name not in before.table.columns:
-            raise DataError(
-                f'the configuration has a column "{name}" and the reference has none;'
-                f" {near(name, before.table.columns)}"
-            )
-    for name in only or ():
-        if name not in model.columns and name not in skipped:
-            raise DataError(f'the configuration has no column "{name}"; {near(name, model.columns)}')
+def _watches(baseline: Baseline, names: Sequence[str], skipped: dict[str, str]) -> list[Watch]:
+    """The looks that two plain tables allow; `names` are the columns of the current one."""
     kept = []
-    for watch in plan(model) if model.columns else ():
-        why = _not_here(watch, before, after)
+    for watch in baseline.watches:
+        why = _not_here(watch, baseline.names, names)
         if why and watch.monitor:
             skipped[f'monitor "{watch.monitor.name}"'] = why
-        elif only is None or watch.column in only:
+        elif watch.column in baseline.profiles:
             kept.append(watch)
     return kept
 
 
-def _not_here(watch: Watch, before: Side, after: Side) -> str:
+def _not_here(watch: Watch, before: Sequence[str], after: Sequence[str]) -> str:
     if watch.metric.labels:
         return f"{watch.metric.title} needs labels, which a comparison of tables does not have"
     if watch.metric.column is not None:
         return f"{watch.metric.title} is of the live service"
     if watch.column in MODEL_COLUMNS:
-        for side in (before, after):
-            if watch.column not in side.table.columns:
-                return f'{side.title} has no column "{watch.column}"'
+        for title, names in (("the reference", before), ("the current data", after)):
+            if watch.column not in names:
+                return f'{title} has no column "{watch.column}"'
     return ""
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from watchkeeper import charts, report, words
-from watchkeeper.errors import DataError
+from watchkeeper.baselines import write
 from watchkeeper.metrics import METRICS
 from watchkeeper.profiles import Subject
 from watchkeeper.records import Reason, Status
@@ -158,11 +158,11 @@ class Comparison:
 
     def save_json(self, path: str | Path) -> None:
         """Write `to_dict` as JSON. Raises DataError where that cannot be written."""
-        _write(path, self.to_json() + "\n")
+        write(path, self.to_json() + "\n")
 
     def save_html(self, path: str | Path) -> None:
         """Write a report that opens in any browser, offline. Raises DataError where it cannot be written."""
-        _write(path, report.page(self._report(), datetime.now(UTC)))
+        write(path, report.page(self._report(), datetime.now(UTC)))
 
     def _repr_html_(self) -> str:
         return report.glance(self._report())
@@ -327,10 +327,3 @@ def _of_reference(figure: charts.Figure) -> charts.Figure:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _write(path: str | Path, text: str) -> None:
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as problem:
-        raise DataError(f"{path} cannot be written: {problem.strerror}") from problem

@@ -1,4 +1,4 @@
-"""Two plain tables: the columns that can be compared, in types that both share, as counts."""
+"""Plain tables: the columns that can be compared, in types that all share, as counts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from watchkeeper.errors import DataError
-from watchkeeper.monitors import MODEL_COLUMNS
-from watchkeeper.profiles import Subject
-from watchkeeper.schema import ColumnConfig, Feature, Kind, ModelConfig
+from watchkeeper.profiles import Profile
+from watchkeeper.schema import ColumnConfig, Feature, Kind
+from watchkeeper.stats.grid import Grid
 from watchkeeper.store import sources
 from watchkeeper.store.tallies import fit_grids, invalid, tally
 
@@ -105,20 +105,40 @@ def _many(facts: Mapping[str, Any], i: int) -> bool:
     return bool(facts.get(f"different_{i}", 0) > max(FEW_VALUES, facts[f"present_{i}"] / 2))
 
 
-def count(before: Side, probe: Side, after: Side, model: ModelConfig, names: Sequence[str]) -> dict[str, Subject]:
-    """The counts of each feature on both sides. Inside the engine columns are called c0, c1, ...: any name will do."""
-    known = {**model.features, **{name: Feature(name, kind) for name, kind in MODEL_COLUMNS.items()}}
-    features = {f"c{i}": known[name] for i, name in enumerate(names)}
-    truths = [name for name in before.table.columns if before.table[name].type().is_boolean()]
-    first, seen, second = (_typed(side, features, truths) for side in (before, probe, after))
-    numbers = {key: feature.missing for key, feature in features.items() if feature.kind is not Kind.CATEGORICAL}
-    grids = fit_grids(seen, numbers, [key for key, feature in features.items() if feature.kind is Kind.DATETIME])
-    plans = [sources.Plan(key, f.kind, grids.get(key), f.missing) for key, f in features.items()]
-    (then,), (now,) = tally(first, plans), tally(second, plans)
-    return {
-        name: Subject(now[key], then[key], grids.get(key), model.threshold, 1, 1, {}, {})
-        for key, name in zip(features, names, strict=True)
-    }
+def truths(side: Side) -> tuple[str, ...]:
+    """The columns that are true or false."""
+    return tuple(name for name in side.table.columns if side.table[name].type().is_boolean())
+
+
+def fitted(probe: Side, features: Mapping[str, Feature], truths: Sequence[str]) -> dict[str, Grid]:
+    """The grids of the features that need one, from reference data or a sample of it."""
+    known = _keyed(features)
+    numbers = {key: feature.missing for key, feature in known.items() if feature.kind is not Kind.CATEGORICAL}
+    dates = {key for key, feature in known.items() if feature.kind is Kind.DATETIME}
+    grids = fit_grids(_typed(probe, known, truths), numbers, dates)
+    return {name: grids[key] for key, name in zip(known, features, strict=True) if key in grids}
+
+
+def counts(
+    side: Side, features: Mapping[str, Feature], grids: Mapping[str, Grid], truths: Sequence[str]
+) -> dict[str, Profile]:
+    """The counts of each feature.
+
+    Args:
+        truths: the columns that are true or false in the reference.
+    """
+    known = _keyed(features)
+    plans = [
+        sources.Plan(key, feature.kind, grids.get(name), feature.missing)
+        for (key, feature), name in zip(known.items(), features, strict=True)
+    ]
+    (found,) = tally(_typed(side, known, truths), plans)
+    return {name: found[key] for key, name in zip(known, features, strict=True)}
+
+
+def _keyed(features: Mapping[str, Feature]) -> dict[str, Feature]:
+    """The features under plain names: inside the engine any name of a column will do."""
+    return {f"c{i}": feature for i, feature in enumerate(features.values())}
 
 
 def _typed(side: Side, features: Mapping[str, Feature], truths: Sequence[str]) -> Any:

@@ -1,0 +1,100 @@
+"""Baselines: what is kept of a reference compares like the reference itself, and lasts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from watchkeeper.baselines import Baseline, profile
+from watchkeeper.comparison import compare
+from watchkeeper.errors import ConfigError, DataError
+from watchkeeper.schema import ColumnConfig, Kind, ModelConfig, MonitorConfig
+
+
+def rows(seed: int, shift: float = 0.0, count: int = 2000) -> pa.Table:
+    chance = np.random.default_rng(seed)
+    words = np.array(["late", "parcel", "where", "is", "my", "order"])
+    return pa.table(
+        {
+            "id": [f"r{seed}-{i}" for i in range(count)],
+            "temp": chance.normal(shift, 1, count),
+            "wet": chance.random(count) < 0.3,
+            "origin": chance.choice(["EWR", "JFK"], count),
+            "when": pa.array(chance.integers(1_600_000_000, 1_700_000_000, count), pa.timestamp("s")),
+            "note": [" ".join(chance.choice(words, 4 + chance.integers(5))) for _ in range(count)],
+            "tags": [["a"]] * count,
+        }
+    )
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.6])
+def test_a_baseline_compares_like_the_table_it_was_made_of(tmp_path: Path, shift: float) -> None:
+    reference, current = rows(1), rows(2, shift)
+    path = tmp_path / "train.baseline"
+    profile(reference).save(path)
+    expected = compare(reference, current).to_dict()
+    assert expected["healthy"] is (shift == 0)
+    for kept in (profile(reference), Baseline.load(path), path, str(path)):
+        assert compare(kept, current).to_dict() == expected
+
+
+def test_a_baseline_keeps_no_rows_and_little_else(tmp_path: Path) -> None:
+    path = tmp_path / "train.baseline"
+    profile(rows(1)).save(path)
+    text = path.read_text(encoding="utf-8")
+    assert "r1-0" not in text
+    assert "parcel" not in text
+    assert len(text) < 60_000
+
+
+def test_a_baseline_keeps_its_configuration(tmp_path: Path) -> None:
+    monitor = MonitorConfig(name="temp", metric="ks", columns=("temp",), above=0.3)
+    config = ModelConfig(columns={"temp": ColumnConfig(kind=Kind.NUMERIC, missing=(-1,))}, monitors=(monitor,))
+    path = tmp_path / "train.baseline"
+    profile(rows(1), config=config).save(path)
+    current = rows(2, 0.6)
+    assert Baseline.load(path).config == config
+    assert compare(path, current).to_dict() == compare(rows(1), current, config=config).to_dict()
+
+
+def test_what_a_baseline_has_already_cannot_be_given_again() -> None:
+    kept = profile(rows(1), columns=["temp"])
+    assert {look.column for look in compare(kept, rows(2)).points} == {"temp"}
+    for more in ({"columns": ["temp"]}, {"config": ModelConfig(columns={"temp": ColumnConfig(kind=Kind.NUMERIC)})}):
+        with pytest.raises(ConfigError, match=r"give config and columns to profile\(\) instead"):
+            compare(kept, rows(2), **more)  # type: ignore[arg-type]
+
+
+def _changed(**body: Any) -> str:
+    return json.dumps({"format": 1, "config": None, **body})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is no baseline, or a damaged one; make it anew from the reference"),
+        ("[1]", "is no baseline, or a damaged one"),
+        (_changed(), "is no baseline, or a damaged one"),
+        (_changed(format=99), "is of format 99; this release reads format 1"),
+        (_changed(columns={"a": {"kind": "odd"}}), "is no baseline, or a damaged one"),
+    ],
+)
+def test_a_file_that_is_no_baseline_is_told(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "odd.baseline"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        compare(path, rows(1))
+
+
+def test_a_baseline_that_is_not_there_or_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        compare(tmp_path / "no.baseline", rows(1))
+    with pytest.raises(DataError, match="cannot be written: No such file"):
+        profile(rows(1)).save(tmp_path / "no" / "train.baseline")
+    with pytest.raises(DataError, match=r'whose name ends in "\.baseline", found'):
+        profile(rows(1)).save(tmp_path / "train.json")
