@@ -98,3 +98,10 @@ def test_a_baseline_that_is_not_there_or_cannot_be_written_is_told(tmp_path: Pat
         profile(rows(1)).save(tmp_path / "no" / "train.baseline")
     with pytest.raises(DataError, match=r'whose name ends in "\.baseline", found'):
         profile(rows(1)).save(tmp_path / "train.json")
+
+
+def test_a_column_that_is_nowhere_what_it_should_be_is_left_out() -> None:
+    config = ModelConfig(columns={name: ColumnConfig(kind=Kind.NUMERIC) for name in ("temp", "origin")})
+    kept = profile(rows(1), config=config)
+    assert kept.skipped == {"origin": "it is numeric in the configuration, and nothing in the reference is"}
+    assert {look.column for look in compare(kept, rows(2)).points} == {"temp"}

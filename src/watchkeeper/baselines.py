@@ -17,7 +17,7 @@ from watchkeeper.errors import DataError
 from watchkeeper.monitors import MODEL_COLUMNS, Watch, plan
 from watchkeeper.profiles import Profile
 from watchkeeper.schema import ColumnConfig, Config, Feature, ModelConfig
-from watchkeeper.stats.grid import Grid
+from watchkeeper.stats.grid import INVALID, Grid
 from watchkeeper.store import sources
 from watchkeeper.store.tallies import sample
 from watchkeeper.tables import Side, counts, fitted, infer, near, truths
@@ -142,6 +142,10 @@ def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None) 
     true = truths(side)
     grids = fitted(probe, wanted, true) if wanted else {}
     profiles = counts(side, wanted, grids, true) if wanted else {}
+    for name, feature in wanted.items():
+        if profiles[name].special(INVALID) == profiles[name].n:
+            skipped[feature.column] = f"it is {feature.kind} in the configuration, and nothing in the reference is"
+            del profiles[name]
     return Baseline(model, columns, skipped, names, true, rows, grids, profiles)
 
 
