@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-import watchkeeper.notify  # noqa: F401  importing it fills the registry of channels
+import watchkeeper.channels.built_in  # noqa: F401  importing it fills the registry of channels
 from watchkeeper import channels, monitors
 from watchkeeper.errors import ConfigError
 from watchkeeper.schema import Config, ModelConfig

@@ -15,9 +15,7 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 
-import watchkeeper.channels.console
-import watchkeeper.channels.email
-import watchkeeper.channels.webhook  # noqa: F401  importing them registers the built-in channels
+import watchkeeper.channels.built_in  # noqa: F401  importing it fills the registry of channels
 from watchkeeper.channels import Channel, Notice, RetryLaterError
 from watchkeeper.errors import ConflictError, DeliveryError
 from watchkeeper.incidents import ENGINE, NEW, strength

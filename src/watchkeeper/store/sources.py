@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 import ibis
+import ibis.backends.duckdb
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 import narwhals.stable.v2 as nw
@@ -60,7 +61,7 @@ class Part:
     profile: Profile
 
 
-def connect() -> ibis.BaseBackend:
+def connect() -> ibis.backends.duckdb.Backend:
     """A DuckDB in memory."""
     return ibis.duckdb.connect()
 
