@@ -94,7 +94,7 @@ class Profile:
         bins, counts = self.regular
         if not len(bins):
             return None
-        lower, upper = grid.spread(bins)
+        lower, upper = grid.edges(bins)
         return float(((lower + upper) / 2 * (counts / counts.sum())).sum())
 
     def to_bytes(self) -> bytes:

@@ -179,7 +179,7 @@ def _guardrails(
         medians = []
         for profile in (candidate.latency, champion.latency):
             bins, counts = profile.regular
-            medians.append(quantile(0.5, *grids["latency_ms"].spread(bins), counts.astype(float), alpha))
+            medians.append(quantile(0.5, *grids["latency_ms"].edges(bins), counts.astype(float), alpha))
         guards["latency"] = (ratio(medians[0], medians[1]), config.latency_ratio)
     if candidate.score and champion.score and min(candidate.score.n, champion.score.n) >= config.min_rows:
         _, one, two = aligned(*candidate.score.regular, *champion.score.regular)

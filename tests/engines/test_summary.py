@@ -89,7 +89,7 @@ def test_the_knots_of_a_discrete_column_have_a_bin_each(engine: Engine) -> None:
         grid = GRIDS[name]
         rows = engine(pa.table({"x": np.asarray(grid.knots)}))
         found = rows.select(bin=bin_number(rows.x, grid)).to_pyarrow().column("bin").to_pylist()
-        assert sorted(found) == list(range(len(grid.knots)))
+        assert sorted(found) == list(range(0, 2 * len(grid.knots), 2))
 
 
 def parts(engine: Engine, columns: dict[str, Any], plans: Sequence[Plan]) -> list[Part]:

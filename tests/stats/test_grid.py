@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from watchkeeper.stats.distances import aligned, ks
-from watchkeeper.stats.grid import LARGEST_BIN, MAX_KNOTS, MAX_RATIO, SENTINELS, Floats, Grid
+from watchkeeper.profiles import numeric
+from watchkeeper.stats.distances import aligned, cells, ks, psi
+from watchkeeper.stats.grid import LARGEST_BIN, MAX_KNOTS, MAX_RATIO, SENTINELS, Floats, Grid, Tally
 
 ROWS = 20_000
 
@@ -60,6 +62,44 @@ def test_the_kolmogorov_distance_from_counts_is_the_exact_one_within_half_a_perc
     counted = (np.unique(grid.bins(values), return_counts=True) for values in (current, reference))
     _, first, second = aligned(*(array for pair in counted for array in pair))
     assert ks(first, second) == pytest.approx(ks_2samp(current, reference).statistic, abs=0.005)
+
+
+CONTINUOUS: dict[str, Callable[[np.random.Generator], Floats]] = {
+    "normal": lambda chance: chance.normal(15, 8, 60_000),
+    "lognormal": lambda chance: chance.lognormal(5, 1, 60_000),
+    "uniform": lambda chance: chance.random(60_000),
+    "whole numbers": lambda chance: chance.integers(0, 500, 60_000).astype(float),
+    "epoch seconds": lambda chance: 1.7e9 + 2e6 * chance.beta(2, 3, 60_000),
+    "Cauchy": lambda chance: chance.standard_cauchy(60_000),
+}
+
+
+@pytest.mark.parametrize("shape", CONTINUOUS)
+def test_the_stability_index_over_deciles_is_the_direct_one_within_a_percent(shape: str) -> None:
+    reference = CONTINUOUS[shape](np.random.default_rng(1))
+    middle = np.median(reference)
+    current = middle + (reference - middle) * 1.2 + 0.3 * np.subtract(*np.quantile(reference, (0.75, 0.25)))
+    grid = Grid.fit(reference)
+    counted = (np.unique(grid.bins(values), return_counts=True) for values in (current, reference))
+    _, first, second = aligned(*(array for pair in counted for array in pair))
+    deciles = np.quantile(reference, np.linspace(0, 1, 11)[1:-1])
+    sides = (
+        np.bincount(np.searchsorted(deciles, values, side="left"), minlength=10) for values in (current, reference)
+    )
+    q, p = (side / side.sum() for side in sides)
+    direct = float(((q - p) * np.log(q / p)).sum())
+    assert direct > 0.02
+    assert psi(*cells(first, second, ordered=True)) == pytest.approx(direct, rel=0.01)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_counts_of_a_column_take_little_room(shape: str) -> None:
+    reference, current = SHAPES[shape]
+    grid = Grid.fit(reference)
+    for values in (reference, current):
+        tally = Tally(grid)
+        tally.add(values)
+        assert len(numeric(grid, tally.counts(), *tally.ends()).to_bytes()) < 20_000
 
 
 @pytest.mark.parametrize("shape", [s for s in SHAPES if s != "all magnitudes"])
@@ -141,22 +181,28 @@ def test_a_grid_of_nothing_is_the_knot_zero() -> None:
 
 def test_values_that_repeat_get_a_bin_each_and_values_that_do_not_share_bins() -> None:
     discrete = Grid.fit(np.array([1.0, 2.0, 4.0] * 5))
-    assert (discrete.knots, discrete.steps) == ((1.0, 2.0, 4.0), 1)
-    assert Grid.fit(np.random.default_rng(1).normal(size=50)).steps > 1
+    assert discrete.discrete
+    assert discrete.knots == (1.0, 2.0, 4.0)
+    assert discrete.bins(np.array([1.0, 1.5, 2.0, 3.9, 4.0])).tolist() == [0, 1, 2, 3, 4]
+    assert not Grid.fit(np.random.default_rng(1).normal(size=50)).discrete
 
 
-def test_the_values_of_a_discrete_column_lie_at_its_knots() -> None:
+def test_the_values_of_a_discrete_column_lie_at_its_knots_and_others_between() -> None:
     grid = Grid.fit(np.array([1.0, 2.0, 4.0] * 5))
-    lower, upper = grid.spread(np.array([-3, 0, 1, 2, 5]))
-    assert lower[1:4].tolist() == upper[1:4].tolist() == [1.0, 2.0, 4.0]
+    lower, upper = grid.edges(np.array([-3, 0, 1, 2, 3, 4, 7]))
+    assert lower[1:6].tolist() == [1.0, 1.0, 2.0, 2.0, 4.0]
+    assert upper[1:6].tolist() == [1.0, 2.0, 2.0, 4.0, 4.0]
     assert lower[0] < upper[0] < 1.0
-    assert 4.0 < lower[4] < upper[4]
-    assert grid.edges(np.array([1]))[1].tolist() == [4.0]
+    assert 4.0 < lower[6] < upper[6]
 
 
-def test_the_values_of_a_continuous_column_are_spread_over_their_bin() -> None:
-    grid = Grid.unit(10)
-    assert [e.tolist() for e in grid.spread(np.array([3]))] == [e.tolist() for e in grid.edges(np.array([3]))]
+def test_whole_numbers_that_became_fractions_are_told_apart_from_them() -> None:
+    chance = np.random.default_rng(1)
+    reference, current = chance.poisson(3, 5000).astype(float), chance.poisson(3, 5000) * 1.05
+    grid = Grid.fit(reference)
+    counted = (np.unique(grid.bins(values), return_counts=True) for values in (current, reference))
+    _, first, second = aligned(*(array for pair in counted for array in pair))
+    assert ks(first, second) == pytest.approx(ks_2samp(current, reference).statistic, abs=1e-12)
 
 
 def test_every_thousandth_is_an_edge_of_the_unit_grid() -> None:

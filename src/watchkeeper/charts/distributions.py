@@ -11,7 +11,7 @@ import numpy as np
 from watchkeeper.charts.figures import BLUE, GREY, THIN, Figure, blank, faded, note, nothing, plain, rounded, short
 from watchkeeper.profiles import Profile
 from watchkeeper.schema import Kind
-from watchkeeper.stats.grid import NAN, NEGATIVE_INFINITY, NULL, POSITIVE_INFINITY, Floats, Grid, Ints
+from watchkeeper.stats.grid import DISCRETE, NAN, NEGATIVE_INFINITY, NULL, POSITIVE_INFINITY, Floats, Grid, Ints
 
 BARS = 40
 LITTLE_MORE = 0.15
@@ -33,7 +33,7 @@ def distribution(current: Profile | None, baseline: Profile | None, grid: Grid |
     others = list(asides[0] | asides[1])
     if sides[0].kind is Kind.CATEGORICAL:
         names, counts = _by_category(current, baseline)
-    elif grid is not None and grid.steps == 1 and len(grid.knots) <= BARS and _inside(sides, grid):
+    elif grid is not None and grid.discrete and len(grid.knots) <= BARS and _inside(sides, grid):
         names, counts = _by_atom(current, baseline, grid)
     else:
         assert grid is not None
@@ -52,7 +52,7 @@ def _present(profile: Profile) -> int:
 
 
 def _inside(sides: Iterable[Profile], grid: Grid) -> bool:
-    return all(((p.regular[0] >= 0) & (p.regular[0] <= grid.top)).all() for p in sides)
+    return all(((p.regular[0] >= 0) & (p.regular[0] <= grid.top) & (p.regular[0] % DISCRETE == 0)).all() for p in sides)
 
 
 def _aside(profile: Profile | None, grid: Grid | None) -> dict[str, int]:
@@ -83,7 +83,7 @@ def _by_atom(current: Profile | None, baseline: Profile | None, grid: Grid) -> t
     if len(set(names)) < len(names):
         names = [f"{knot:.12g}" for knot in grid.knots]
     sides = [
-        {names[i]: count for i, count in zip(*(a.tolist() for a in p.regular), strict=True)} if p else {}
+        {names[i // DISCRETE]: count for i, count in zip(*(a.tolist() for a in p.regular), strict=True)} if p else {}
         for p in (current, baseline)
     ]
     return names, sides

@@ -100,7 +100,7 @@ def wasserstein(subject: Subject, alpha: float) -> Estimate:
     sides = subject.sides
     if sides is None or subject.grid is None:
         return Estimate.absent(subject.n, subject.n_baseline)
-    ends = subject.grid.spread(sides.bins)
+    ends = subject.grid.edges(sides.bins)
     return distances.wasserstein_estimate(sides.current, sides.baseline, *ends, alpha)
 
 
@@ -170,5 +170,5 @@ def _values_of_bins(subject: Subject) -> tuple[Floats, Floats] | None:
     if subject.current is None or subject.grid is None:
         return None
     bins, counts = subject.current.regular
-    lower, upper = subject.grid.spread(bins)
+    lower, upper = subject.grid.edges(bins)
     return lower / 2 + upper / 2, counts.astype(float)

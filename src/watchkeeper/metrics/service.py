@@ -40,5 +40,5 @@ def _quantile(subject: Subject, q: float, alpha: float) -> Estimate:
     if subject.current is None or subject.grid is None:
         return Estimate.absent(0)
     bins, counts = subject.current.regular
-    lower, upper = subject.grid.spread(bins)
+    lower, upper = subject.grid.edges(bins)
     return quantile(q, lower, upper, counts.astype(float), alpha)

@@ -25,12 +25,14 @@ Ints = NDArray[np.int64]
 
 STEPS = 128
 """Bins between two neighbouring knots of a continuous grid."""
+DISCRETE = 2
+"""Bins from one knot to the next of a discrete grid: the value at the knot itself, and all that lies between."""
 TAIL_STEPS = 8
 """Bins per e-fold beyond the outer knots."""
 LARGEST_BIN = 0.004
 MAX_KNOTS = 64
 MAX_ATOMS = 64
-"""A column with at most this many distinct values, seen twice each on average, gets one bin for each."""
+"""A column with at most this many distinct values, seen twice each on average, gets a discrete grid."""
 MAX_RATIO = 1e300
 """Distances beyond the outer knots are cut here, in units of the tail's scale; so bins stay numbered."""
 
@@ -56,7 +58,8 @@ class Grid:
     Bin `k * steps + i` covers `[a(i), a(i + 1))` with `a(i) = knots[k] + i * (knots[k+1] - knots[k]) / steps`.
     The last knot is a bin of its own, number `top`. Above it, bin `top + 1 + j` covers the values whose
     `TAIL_STEPS * log1p((x - knots[-1]) / scale)` lies in `[j, j + 1)`; below the first knot, bin `-1 - j`
-    likewise. With `steps = 1` the knots are the distinct values of a discrete column.
+    likewise. On a discrete grid the knots are the distinct values; bin `2 k` is the knot itself, bin `2 k + 1` what
+    lies between it and the next.
     """
 
     knots: tuple[float, ...]
@@ -69,6 +72,10 @@ class Grid:
         """`grid-` and 12 hexadecimal digits of the content's hash; profiles on other grids do not mix."""
         text = json.dumps([self.knots, self.steps, self.scale, self.sentinels, TAIL_STEPS])
         return f"grid-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+
+    @property
+    def discrete(self) -> bool:
+        return self.steps == DISCRETE
 
     @property
     def top(self) -> int:
@@ -91,7 +98,7 @@ class Grid:
         first = np.flatnonzero(np.diff(finite, prepend=-np.inf))
         atoms, counts = finite[first], np.diff(first, append=len(finite))
         if len(atoms) == 1 or (len(atoms) <= MAX_ATOMS and 2 * len(atoms) <= len(finite)):
-            knots, steps = atoms, 1
+            knots, steps = atoms, DISCRETE
         else:
             knots, steps = _refine(atoms, counts / counts.sum()), STEPS
         least, greatest = float(atoms[0]), float(atoms[-1])
@@ -149,22 +156,25 @@ class Grid:
         for knot in knots[1:-1]:  # a few hundred times as many comparisons as a search makes, and five times as fast
             np.greater_equal(values, knot, out=above)
             np.add(piece, above.view(np.int8), out=piece)
-        if self.steps == 1:
-            return piece.astype(np.int64)
+        if self.discrete:
+            return piece.astype(np.int64) * DISCRETE + (values > knots.take(piece))
         place: Floats = values - knots.take(piece)
         place *= (self.steps / np.diff(knots)).take(piece)
         place += (np.arange(len(knots)) * float(self.steps)).take(piece)
         return place.astype(np.int64)
 
     def edges(self, bins: Ints) -> tuple[Floats, Floats]:
-        """The lower and upper end of each bin, two arrays of the shape of `bins`."""
+        """The lower and upper end of each bin, two arrays of the shape of `bins`; equal for a bin of one value."""
         knots = np.asarray(self.knots)
         inside = np.clip(bins, 0, max(self.top - 1, 0))
         k, i = np.divmod(inside, self.steps)
         right = np.minimum(k + 1, len(knots) - 1)
-        gap = knots[right] - knots[k]
-        lower = knots[k] + i * gap / self.steps
-        upper = np.where(i + 1 == self.steps, knots[right], knots[k] + (i + 1) * gap / self.steps)
+        if self.discrete:
+            lower, upper = knots[k], np.where(i == 0, knots[k], knots[right])
+        else:
+            gap = knots[right] - knots[k]
+            lower = knots[k] + i * gap / self.steps
+            upper = np.where(i + 1 == self.steps, knots[right], knots[k] + (i + 1) * gap / self.steps)
         at_top = bins == self.top
         lower, upper = np.where(at_top, knots[-1], lower), np.where(at_top, knots[-1], upper)
         beyond = np.where(bins > self.top, bins - self.top - 1, np.where(bins < 0, -1 - bins, 0))
@@ -173,16 +183,6 @@ class Grid:
             far = np.minimum(self.scale * np.expm1(np.minimum((beyond + 1) / TAIL_STEPS, 700.0)), MAX_RATIO)
         lower = np.where(bins > self.top, knots[-1] + near, np.where(bins < 0, knots[0] - far, lower))
         upper = np.where(bins > self.top, knots[-1] + far, np.where(bins < 0, knots[0] - near, upper))
-        return lower, upper
-
-    def spread(self, bins: Ints) -> tuple[Floats, Floats]:
-        """The ends between which the values of each bin are taken to lie, evenly spread.
-
-        The bin's own ends, but for a discrete column: its values lie at the knots, not between them.
-        """
-        lower, upper = self.edges(bins)
-        if self.steps == 1:
-            upper = np.where((bins >= 0) & (bins <= self.top), lower, upper)
         return lower, upper
 
     def to_dict(self) -> dict[str, object]:
@@ -260,13 +260,13 @@ class Tally:
 
 
 def _refine(atoms: Floats, mass: Floats) -> Floats:
-    """Knots for a continuous column: equal-mass quantiles, then the fullest bin's edges, until none is too full.
+    """Knots for a continuous column: deciles, then the fullest bin's edges, until none is too full.
 
     Laying knots at the edges of the fullest bin zooms in on it by a factor of `STEPS`, so gaps between modes
     and heavy tails cost two knots each.
     """
     cumulative = np.concatenate([[0.0], np.cumsum(mass)])
-    quantiles = np.searchsorted(cumulative[1:], np.linspace(0, 1, 9)[1:-1])
+    quantiles = np.searchsorted(cumulative[1:], np.linspace(0, 1, 11)[1:-1])
     knots = np.unique(np.concatenate([atoms[[0, -1]], atoms[quantiles]]))
     while len(knots) < MAX_KNOTS:
         edges = np.concatenate([*(np.linspace(a, b, STEPS, endpoint=False) for a, b in pairwise(knots)), knots[-1:]])

@@ -285,8 +285,8 @@ def bin_number(value: ir.FloatingColumn, grid: Grid) -> ir.IntegerColumn:
         if last - first > 1:
             half = (first + last) // 2
             return ibis.ifelse(value < knots[half], inside(first, half), inside(half, last))
-        if steps == 1:
-            return ibis.literal(float(first))
+        if grid.discrete:
+            return ibis.ifelse(value > knots[first], float(first * steps + 1), float(first * steps))
         return (value - knots[first]) * _exact(steps / (ends[last] - ends[first])) + float(first * steps)
 
     def beyond(distance: ir.FloatingColumn) -> ir.IntegerColumn:
