@@ -84,7 +84,7 @@ def test_the_stability_index_over_deciles_is_the_direct_one_within_a_percent(sha
     _, first, second = aligned(*(array for pair in counted for array in pair))
     deciles = np.quantile(reference, np.linspace(0, 1, 11)[1:-1])
     sides = (
-        np.bincount(np.searchsorted(deciles, values, side="left"), minlength=10) for values in (current, reference)
+        np.bincount(np.searchsorted(deciles, values, side="right"), minlength=10) for values in (current, reference)
     )
     q, p = (side / side.sum() for side in sides)
     direct = float(((q - p) * np.log(q / p)).sum())
