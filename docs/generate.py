@@ -195,6 +195,8 @@ def _words(annotation: Any) -> str:
         return " or ".join(_words(a) for a in arguments if a is not NoneType)
     if origin in (tuple, list):
         inner = _words(arguments[0])
+        if get_origin(arguments[0]) in (Union, UnionType):
+            return f"list, each {inner}"
         return "list of maps, see below" if inner == "map, see below" else f"list of {inner}"
     if origin is dict:
         inner = arguments[1]

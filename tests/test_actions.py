@@ -18,6 +18,7 @@ from small_world import NAME, ROWS, World, config, moment, sentinel
 from test_training import Here, until
 from watchkeeper import actions, training
 from watchkeeper.errors import ConflictError
+from watchkeeper.profiles import merge
 from watchkeeper.records import (
     Action,
     ActionState,
@@ -165,7 +166,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def grown(folder: Path, patience: timedelta = timedelta(minutes=1), **retrain: Any) -> Iterator[World]:
     """Eight days, on the fifth a spell of sentinels; the labels of the last are the wrong way round."""
-    world = World(folder, config(retrain={**RETRAIN, **retrain}), patience=patience)
+    world = World(folder, config(retrain={**RETRAIN, **retrain}, segments=["country"]), patience=patience)
     world.day(0, 1, 2, 3, 5, 6)
     world.day(4, change=sentinel)
     world.day(7, labels=False)
@@ -226,6 +227,21 @@ def test_a_candidate_that_is_no_worse_is_registered_and_rolled_out(tmp_path: Pat
             kept = {(k.column, k.label): p.n for k, p in tx.profiles(NAME, None, version="v1")}
         assert kept["amount", ""] == kept["country", ""] == 5 * ROWS, "its training days, without the spoilt one"
         assert kept["score", ""] == 2 * ROWS
+
+
+def test_a_candidate_brings_a_baseline_of_each_segment(tmp_path: Path, here: None) -> None:
+    for world in grown(tmp_path, margin=5.0):
+        world.at(9.1)
+        with world.engine.state.snapshot() as tx:
+            known = tx.profiles(NAME, None, None, version="v1")
+            [segments] = tx.segmentations(NAME)
+        whole = {(k.column, k.label): p for k, p in known if not k.segment}
+        for place, profile in whole.items():
+            own = merge(p for k, p in known if k.segment in segments.names and (k.column, k.label) == place)
+            assert own is not None
+            assert own.to_bytes() == profile.to_bytes(), place
+        held_out = {k.segment: p.n for k, p in known if (k.column, k.label) == ("score", "")}
+        assert held_out == {"": 2 * ROWS, "country=DE": 134, "country=FR": 134, "country=NL": 132}
 
 
 def test_a_better_candidate_beats_the_champion(tmp_path: Path, here: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,8 +43,8 @@ def test_the_evidence_ranks_the_columns_by_how_far_they_are_beyond_their_limit()
     found = explain(incident(*verdicts), {v.id: point(v, current=1) for v in verdicts})
     assert [c["column"] for c in found["columns"]] == ["income", "country", "age"]
     assert found["columns"][0] == {
-        "column": "income", "metric": "psi", "since": (NOON - DAY).isoformat(), "value": 0.9, "limit": 0.2,
-        "detail": {"current": 1},
+        "column": "income", "segment": "", "metric": "psi", "since": (NOON - DAY).isoformat(), "value": 0.9,
+        "limit": 0.2, "detail": {"current": 1},
     }  # fmt: skip
 
 

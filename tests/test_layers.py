@@ -19,7 +19,18 @@ SOURCE = Path(__file__).parents[1] / "src" / PACKAGE
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("errors", "events", "windows", "schema", "records"),
     1: ("stats", "stats.*"),
-    2: ("profiles", "metrics", "metrics.*", "monitors", "policy", "history", "incidents", "diagnosis", "rollouts"),
+    2: (
+        "profiles",
+        "metrics",
+        "metrics.*",
+        "monitors",
+        "policy",
+        "history",
+        "segments",
+        "incidents",
+        "diagnosis",
+        "rollouts",
+    ),
     3: ("store", "store.*"),
     4: (
         "engine",

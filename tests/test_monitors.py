@@ -19,6 +19,7 @@ from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, mea
 from watchkeeper.profiles import Profile, Subject, categorical
 from watchkeeper.records import ALL, Point, Reason, Severity, Status
 from watchkeeper.schema import Kind, ModelConfig, MonitorConfig
+from watchkeeper.segments import Segmentation
 from watchkeeper.stats.estimates import difference, proportion, rate
 from watchkeeper.stats.grid import Grid
 from watchkeeper.testing import profile_of
@@ -26,6 +27,7 @@ from watchkeeper.windows import DAY, Window
 
 DAY_ONE = Window(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 3, 2, tzinfo=UTC))
 COLUMNS = {"age": {"kind": "numeric"}, "income": {"kind": "numeric"}, "country": {"kind": "categorical"}}
+AGE = Grid.fit(np.linspace(0, 100, 200))
 RELATIVE = {"metric": "null_rate", "columns": ["country"], "above": 0.05, "relative": "difference"}
 
 
@@ -127,6 +129,83 @@ def test_what_is_watched_without_monitors_fits_every_model(columns: dict[str, An
     assert {w.monitor.name for w in looks if w.monitor} == {m.name for m in policy.for_model(config)}
     assert {w.metric.cause for w in looks} >= {"missing values", "drift", "performance", "service", "volume"}
     assert plan(ModelConfig.model_validate({"columns": columns, "monitors": []})) == []
+
+
+# segments
+
+COUNTRY = Segmentation(("country",), (("NL",), ("DE",)))
+CROSSED = Segmentation(("country", "plan"), (("NL", "gold"),))
+PARTED: dict[str, Any] = {
+    "columns": {**COLUMNS, "plan": {"kind": "categorical"}}, "segments": ["country", ["country", "plan"]],
+}  # fmt: skip
+
+
+def test_a_monitor_looks_at_all_rows_and_at_segments_where_it_says_so() -> None:
+    config = model(
+        {"metric": "null_rate", "columns": ["age"], "above": 0.1, "segments": True},
+        {"metric": "null_rate", "columns": ["age"], "above": 0.1},
+        **PARTED,
+    )
+    assert [(w.monitor.name, w.segment) for w in plan(config, [COUNTRY, CROSSED]) if w.monitor] == [
+        ("monitor 0", ALL), *(("monitor 0", name) for name in (*COUNTRY.names, *CROSSED.names)), ("monitor 1", ALL),
+    ]  # fmt: skip
+    assert [w.segment for w in plan(config)] == [ALL, ALL], "until it is known which segments there are"
+    assert [w.segment for w in plan(config, [Segmentation(("plan",), (("gold",),))])] == [ALL, ALL], "of another time"
+
+
+def test_a_segment_is_not_looked_at_for_its_own_columns() -> None:
+    config = model({"metric": "null_rate", "columns": "features", "above": 0.1, "segments": True}, **PARTED)
+    looked = {(w.column, w.segment) for w in plan(config, [COUNTRY, CROSSED])}
+    assert {segment for column, segment in looked if column == "country"} == {ALL}
+    assert {segment for column, segment in looked if column == "plan"} == {ALL, *COUNTRY.names}
+    assert {segment for column, segment in looked if column == "age"} == {ALL, *COUNTRY.names, *CROSSED.names}
+
+
+def test_the_default_monitors_look_at_the_segments_that_the_model_names() -> None:
+    config = ModelConfig.model_validate(PARTED)
+    assert {w.segment for w in plan(config, [COUNTRY])} == {ALL, *COUNTRY.names}
+    assert {w.monitor.segments for w in plan(config) if w.monitor} == {True}
+
+
+def test_each_look_at_a_segment_is_paid_from_the_budget() -> None:
+    many = Segmentation(("country",), tuple((f"{i}",) for i in range(100)))
+    config = model({"metric": "psi", "columns": ["age"], "above": 0.1, "segments": True}, **PARTED)
+    looks = plan(config, [many])
+    assert len(looks) == 1 + 102
+    assert sum(w.alpha for w in looks) * 30 == pytest.approx(config.alarm_budget[Severity.P2])
+
+
+def test_the_budget_is_kept_over_all_segments_on_data_without_trouble() -> None:
+    """Shares of missing values in 20 segments of 50 rows each, every one of which truly lies on its limit."""
+    settings = {"metric": "null_rate", "columns": ["age"], "above": 0.2, "severity": "P1", "segments": True}
+    config = model(settings, **PARTED, alarm_budget={"P0": 1, "P1": 3, "P2": 1})
+    some = Segmentation(("country",), tuple((f"{i}",) for i in range(18)))
+    looks = plan(config, [some])
+    rng, breaches, months = np.random.default_rng(20240302), 0, 40
+    for _ in range(months * 30):
+        missing = rng.binomial(50, 0.2, size=len(looks) - 1)
+        drawn = [(int(missing.sum()), 50 * len(missing)), *((int(nulls), 50) for nulls in missing)]
+        for found, (nulls, n) in zip(looks, drawn, strict=True):
+            assert found.monitor
+            counts = profile_of([None] * nulls + [1.0] * (n - nulls), AGE)
+            point = point_of(found, subject(counts, grid=AGE))
+            breaches += judge(found.monitor, found.metric, point, 1).status is Status.BREACH
+    assert 0 < breaches / months <= 3 + 3 * (3 / months) ** 0.5
+
+
+def test_a_small_segment_is_not_judged() -> None:
+    config = model({"metric": "null_rate", "columns": ["age"], "above": 0.1, "segments": True}, **PARTED)
+    found = next(w for w in plan(config, [COUNTRY]) if w.segment == "country=DE")
+    assert found.monitor
+    verdict = judge(found.monitor, found.metric, point_of(found, subject(profile_of([None] * 49, AGE), grid=AGE)), 1)
+    assert (verdict.segment, verdict.status) == ("country=DE", Status.NOT_ENOUGH_DATA)
+
+
+def test_points_of_segments_are_rows_of_their_own() -> None:
+    config = model({"metric": "null_rate", "columns": ["age"], "above": 0.1, "segments": True}, **PARTED)
+    points = [point_of(w, subject(None)) for w in plan(config, [COUNTRY])]
+    assert [p.segment for p in points] == [ALL, *COUNTRY.names]
+    assert len({p.id for p in points}) == len(points)
 
 
 # the alarm budget

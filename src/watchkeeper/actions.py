@@ -210,7 +210,7 @@ class Retraining:
             timeline.write(tx, [entry], self.config, now)
             traffic.offer(
                 tx, self.config, action.model, manifest.version, now, (action.id,), _pieces(made),
-                scores.select(["candidate", "label"]).rename_columns(["score", "label"]),
+                _held_out(scores, folder, self.config.models[action.model]),
             )  # fmt: skip
 
     def _end(self, action: Action, state: ActionState, reason: Reason, now: datetime, **facts: object) -> Action:
@@ -226,6 +226,15 @@ def _ended(
 ) -> tuple[Action, Transition]:
     after = replace(action, state=state, reason=reason, ended_at=now, detail={**action.detail, **facts})
     return after, step(action, after, now)
+
+
+def _held_out(scores: pa.Table, folder: Path, model: ModelConfig) -> pa.Table:
+    """The candidate's scores and the labels on the hold-out, with the columns that the model's segments are made of."""
+    rows = scores.select(["candidate", "label"]).rename_columns(["score", "label"])
+    parts = dict.fromkeys(name for columns in model.segmentations for name in columns)
+    for name, column in zip(parts, training.held_out(folder, parts).columns if parts else (), strict=True):
+        rows = rows.append_column(name, column)
+    return rows
 
 
 def _policy(model: ModelConfig) -> RetrainConfig:

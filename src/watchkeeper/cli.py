@@ -30,7 +30,7 @@ from watchkeeper.demo.story import SERVING, Demo, Story
 from watchkeeper.engine import Engine
 from watchkeeper.errors import DataError, StateError, WatchkeeperError
 from watchkeeper.incidents import NEW
-from watchkeeper.records import Incident, IncidentState, Reason, Rollout, RolloutState, Status, Transition, Verdict
+from watchkeeper.records import ALL, Incident, IncidentState, Reason, Rollout, RolloutState, Status, Transition, Verdict
 from watchkeeper.server.app import create_app
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.sources import connect, read
@@ -456,7 +456,7 @@ def _conclude(story: Story) -> None:
 
 
 def _status(tx: Any, model: str) -> dict[str, Any]:
-    verdicts = tx.select(Verdict, model=model, order="-window_end", limit=500)
+    verdicts = tx.select(Verdict, model=model, segment=ALL, order="-window_end", limit=500)
     until = max(v.window.end for v in verdicts)
     last = {(v.monitor, v.column): v for v in reversed(verdicts)}
     incidents = [i for i in tx.select(Incident, model=model) if i.state is not IncidentState.RESOLVED]

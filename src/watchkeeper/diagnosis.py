@@ -8,7 +8,7 @@ from typing import Any
 
 from watchkeeper.incidents import strength
 from watchkeeper.metrics import METRICS
-from watchkeeper.records import Incident, Point
+from watchkeeper.records import ALL, Incident, Point, place
 from watchkeeper.windows import show_time
 
 TREE = {
@@ -49,6 +49,7 @@ def explain(incident: Incident, points: Mapping[str, Point]) -> dict[str, Any]:
         columns.append(
             {
                 "column": signal["column"],
+                "segment": signal.get("segment", ALL),
                 "metric": signal["metric"],
                 "since": signal["since"],
                 "value": signal["value"],
@@ -75,7 +76,8 @@ def sample_order(metric: str, cause: str) -> str:
 def _sentence(column: dict[str, Any]) -> str:
     metric = METRICS[column["metric"]]
     since = show_time(datetime.fromisoformat(column["since"]))
-    text = f"{column['column']}: {metric.title} {column['value']:.3g}, limit {column['limit']:g}, since {since} UTC"
+    where = place(column["column"], column["segment"])
+    text = f"{where}: {metric.title} {column['value']:.3g}, limit {column['limit']:g}, since {since} UTC"
     values = column["detail"].get("values")
     if values:
         text += f"; most often {max(values, key=values.get)}"

@@ -19,9 +19,21 @@ from watchkeeper.errors import ConflictError, DataError
 from watchkeeper.history import History, seen
 from watchkeeper.incidents import ENGINE
 from watchkeeper.monitors import Watch
-from watchkeeper.records import ALL, Action, ActionState, Incident, IncidentState, Point, Rollout, Transition, Verdict
+from watchkeeper.records import (
+    ALL,
+    Action,
+    ActionState,
+    Incident,
+    IncidentState,
+    Point,
+    Rollout,
+    Transition,
+    Verdict,
+    place,
+)
 from watchkeeper.registry import Registry
 from watchkeeper.schema import Config, ModelConfig
+from watchkeeper.segments import is_named
 from watchkeeper.store import log
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.state import State, Transaction
@@ -140,10 +152,12 @@ class Engine:
     # 2. summarise
 
     def summarise(self, name: str, model: ModelConfig, tick: Tick) -> None:
-        """Summarise again the grains that received predictions or labels since the last time."""
+        """Summarise again the grains that received predictions or labels since the last time, and every grain once
+        where the configuration has gained segments."""
         with self.state.transaction() as tx:
             done, arrival = int(tx.cursor(name, "arrival") or 0), self.log.arrival(name)
-            if arrival == done:
+            fresh = {*model.segmentations} - {*map(tuple, json.loads(tx.cursor(name, "parted") or "[]"))}
+            if not arrival or (arrival == done and not fresh):
                 return
             if not tx.grids(name):
                 if not self._enough_for_grids(name, model):
@@ -153,18 +167,23 @@ class Engine:
                 rows = self.log.first_rows(name, gained)
                 if rows.num_rows:
                     tx.put_grids(name, traffic.first_grids(model, rows))
+            if fresh:
+                tx.put_segmentations(name, traffic.first_segments(model, self.log.first_rows(name)))
+            segments = traffic.segments(tx, name, model)
             by_rows, by_labels = self.log.touched(name, done, model.grain)
+            whole = self.log.touched(name, 0, model.grain)[0] if fresh else by_rows
             plans = traffic.plans(model, tx.grids(name))
             for grains, touched in (
-                (by_rows, plans),  # labels change the counts by label alone
-                (sorted({*by_labels} - {*by_rows}), [plan for plan in plans if plan.by_label]),
+                (whole, plans),  # labels change the counts by label alone
+                (sorted({*by_labels} - {*whole}), [plan for plan in plans if plan.by_label]),
             ):
-                parts = self.log.profiles(name, touched, grains, model.grain)
+                parts = self.log.profiles(name, touched, grains, model.grain, segments)
                 tx.put_profiles(name, parts, grains, [plan.name for plan in touched])
-                tick.rows["summarise"] += sum(part.profile.n for part in parts if part.column == "status")
+                tick.rows["summarise"] += sum(p.profile.n for p in parts if (p.column, p.segment) == ("status", ALL))
             late = [{*old, *new} for old, new in zip(_late(tx, name), (by_rows, by_labels), strict=True)]
             tx.set_cursor(name, "late", json.dumps([sorted(at.isoformat() for at in kind) for kind in late]))
             tx.set_cursor(name, "arrival", str(arrival))
+            tx.set_cursor(name, "parted", json.dumps(model.segmentations))
 
     def _enough_for_grids(self, name: str, model: ModelConfig) -> bool:
         """Whether what was logged says enough of a model without reference data: grids, once chosen, stay."""
@@ -185,7 +204,7 @@ class Engine:
         late_rows, late_labels = _late(tx, name)
         due = [
             (watch, window)
-            for watch in self.watches[name]
+            for watch in self._watches(tx, name, model)
             for late in [late_rows | late_labels if watch.metric.labels else late_rows]
             for end in _ends(watch, model, last, horizon, late)
             for window in [_window(watch, model, end)]
@@ -201,10 +220,16 @@ class Engine:
             each = history.versions(window) if watch.monitor is None and watch.metric.labels else [ALL]
             for version in each:
                 subject, because = history.subject(watch, window, version)
-                if subject.n or watch.monitor:
+                if subject.n or (watch.monitor and is_named(watch.segment)):
                     point = monitors.measure(watch, subject, name, version, window, self.config.version, because)
                     points.append((watch, point))
         return points
+
+    def _watches(self, tx: Transaction, name: str, model: ModelConfig) -> list[Watch]:
+        """The looks of a model, those at segments included once it is known which there are."""
+        if model.segments:
+            return [*monitors.plan(model, traffic.segments(tx, name, model)), *monitors.shown(model)]
+        return self.watches[name]
 
     @staticmethod
     def _history(
@@ -213,9 +238,10 @@ class Engine:
         """All the profiles that the looks read, baselines included, and no others."""
         read = {part for watch, window in due for part in (seen(window), *_before(watch, window))}
         champions = tx.champions(name)
+        segment = None if any(watch.segment for watch, _ in due) else ALL
         return History(
-            [kept for stretch in together(read) for kept in tx.profiles(name, stretch)],
-            tx.profiles(name, None, version=[version for _, version in champions]),
+            [kept for stretch in together(read) for kept in tx.profiles(name, stretch, segment)],
+            tx.profiles(name, None, segment, version=[version for _, version in champions]),
             champions,
             tx.grids(name),
             model.grain_length,
@@ -272,7 +298,8 @@ class Engine:
 
     def _retire(self, tx: Transaction, name: str, now: datetime) -> None:
         """End the incidents of which nothing is watched any more: no verdict will ever be given on them."""
-        watched = {incidents.key(w.monitor.name, w.column) for w in self.watches[name] if w.monitor}
+        watches = self._watches(tx, name, self.config.models[name])
+        watched = {incidents.key(w.monitor.name, w.column, w.segment) for w in watches if w.monitor}
         for incident in tx.select(Incident, model=name, state=[IncidentState.OPEN, IncidentState.ACKNOWLEDGED]):
             if not watched & set(incident.signals):
                 note = "its monitors are no longer in the configuration"
@@ -285,11 +312,18 @@ class Engine:
         verdicts = tx.select(Verdict, id=[signal["verdict"] for signal in incident.signals.values()])
         points = {point.id: point for point in tx.select(Point, id=[v.because[0] for v in verdicts])}
         evidence = diagnosis.explain(incident, {v.id: points[v.because[0]] for v in verdicts})
-        windows = {v.column: v.window for v in verdicts}
+        windows = {(v.column, v.segment): v.window for v in verdicts}
+        segments = {name: one for one in tx.segmentations(incident.model) for name in one.names}
+        strongest: dict[str, dict[str, Any]] = {}
+        for found in evidence["columns"]:
+            strongest.setdefault(found["column"], found)
         samples = {}
-        for shown in evidence["columns"][:SAMPLED]:
-            column, order = shown["column"], diagnosis.sample_order(shown["metric"], incident.cause)
-            samples[column] = self.log.samples(incident.model, windows[column], order, column)
+        for column, shown in [*strongest.items()][:SAMPLED]:
+            segment, order = shown["segment"], diagnosis.sample_order(shown["metric"], incident.cause)
+            within = (segments[segment], segment) if segment else None
+            samples[place(column, segment)] = self.log.samples(
+                incident.model, windows[column, segment], order, column, within=within
+            )
         return {**evidence, "samples": samples}
 
     def acknowledge(self, incident_id: str, actor: str, note: str = "") -> None:

@@ -20,6 +20,10 @@ Merged = tuple[Profile | None, tuple[str, ...]]
 """A profile, if there is any, and the ids of those it is made of."""
 
 
+Place = tuple[str, str, str]
+"""A segment, a column and a label."""
+
+
 def champion_at(champions: Sequence[tuple[datetime, str]], at: datetime) -> str | None:
     """Who was champion just before a moment: the last one crowned until then, or the first ever; None if none was."""
     crowned = [version for since, version in champions if since < at]
@@ -44,31 +48,31 @@ class History:
         threshold: float,
         since: datetime,
     ) -> None:
-        self._grains: dict[tuple[str, str], list[tuple[datetime, Key, Profile]]] = defaultdict(list)
+        self._grains: dict[Place, list[tuple[datetime, Key, Profile]]] = defaultdict(list)
         for key, profile in grains:
             if key.start is not None:
-                self._grains[key.column, key.label].append((key.start, key, profile))
+                self._grains[key.segment, key.column, key.label].append((key.start, key, profile))
         for kept in self._grains.values():
             kept.sort(key=lambda part: (part[0], part[1].version))
-        self._references: dict[tuple[str, str, str], Merged] = {
-            (k.version, k.column, k.label): (p, (k.id,)) for k, p in references
+        self._references: dict[tuple[str, Place], Merged] = {
+            (k.version, (k.segment, k.column, k.label)): (p, (k.id,)) for k, p in references
         }
         self._champions, self._grids, self._grain, self._threshold = champions, grids, grain, threshold
         self._since = since
-        self._merged: dict[tuple[str, str, Window, str], Merged] = {}
+        self._merged: dict[tuple[Place, Window, str], Merged] = {}
 
     def versions(self, window: Window) -> list[str]:
         """The versions that answered in the window."""
-        return sorted({key.version for _, key, _ in self._within("status", ALL, window, ALL)})
+        return sorted({key.version for _, key, _ in self._within((ALL, "status", ALL), window, ALL)})
 
     def profile(self, column: str, window: Window, version: str = ALL, label: str = ALL) -> Profile | None:
         """The profile of a column in a window, of one version or of all."""
-        return self._merge(column, label, window, version)[0]
+        return self._merge((ALL, column, label), window, version)[0]
 
     def subject(self, watch: Watch, window: Window, version: str = ALL) -> tuple[Subject, tuple[str, ...]]:
         """What a watch looks at, and the ids of the profiles it is made of."""
         labels = LABELS if watch.metric.labels else ()
-        now = {label: self._merge(watch.column, label, window, version) for label in (ALL, *labels)}
+        now = {label: self._merge(_place(watch, label), window, version) for label in (ALL, *labels)}
         then, before = self._baseline(watch, window, version, (ALL, *labels))
         subject = Subject(
             current=now[ALL][0],
@@ -79,7 +83,7 @@ class History:
             baseline_grains=before,
             labelled={label: kept for label in labels if (kept := now[label][0])},
             baseline_labelled={label: kept for label in labels if (kept := then[label][0])},
-            parts=() if _seasonal(watch) else self._parts(watch.column, seen(window), version),
+            parts=() if _seasonal(watch) else self._parts(_place(watch, ALL), seen(window), version),
         )
         return subject, tuple(one for _, ids in (*now.values(), *then.values()) for one in ids)
 
@@ -91,18 +95,18 @@ class History:
         if watch.monitor is None:
             return nothing, 0
         if watch.monitor.baseline is None:
-            return {label: self._reference(window.end, watch.column, label) for label in labels}, 0
+            return {label: self._reference(window.end, _place(watch, label)) for label in labels}, 0
         known = [part for earlier in watch.monitor.before(window) if (part := self._known(watch.monitor, earlier))]
         grains = sum(part.length // self._grain for part in known)
-        return {label: self._together(watch.column, label, known, version) for label in labels}, grains
+        return {label: self._together(_place(watch, label), known, version) for label in labels}, grains
 
-    def _together(self, column: str, label: str, windows: Sequence[Window], version: str) -> Merged:
-        found = [self._merge(column, label, window, version) for window in windows]
+    def _together(self, place: Place, windows: Sequence[Window], version: str) -> Merged:
+        found = [self._merge(place, window, version) for window in windows]
         return merge(p for p, _ in found if p is not None), tuple(one for _, ids in found for one in ids)
 
-    def _parts(self, column: str, window: Window, version: str) -> tuple[tuple[datetime, Profile], ...]:
-        """The profiles of a column in a window, those of each grain's versions apart, oldest first."""
-        return tuple((start, profile) for start, _, profile in self._within(column, ALL, window, version))
+    def _parts(self, place: Place, window: Window, version: str) -> tuple[tuple[datetime, Profile], ...]:
+        """The profiles of a place in a window, those of each grain's versions apart, oldest first."""
+        return tuple((start, profile) for start, _, profile in self._within(place, window, version))
 
     def _known(self, monitor: MonitorConfig, earlier: Window) -> Window | None:
         """The part of a baseline from the first grain on; None if there is none. Of a window some time ago all or
@@ -111,19 +115,19 @@ class History:
             return None
         return Window(max(self._since, earlier.start), earlier.end)
 
-    def _reference(self, at: datetime, column: str, label: str) -> Merged:
-        return self._references.get((champion_at(self._champions, at) or ALL, column, label), (None, ()))
+    def _reference(self, at: datetime, place: Place) -> Merged:
+        return self._references.get((champion_at(self._champions, at) or ALL, place), (None, ()))
 
-    def _merge(self, column: str, label: str, window: Window, version: str) -> Merged:
-        asked = (column, label, window, version)
+    def _merge(self, place: Place, window: Window, version: str) -> Merged:
+        asked = (place, window, version)
         if asked not in self._merged:
-            chosen = self._within(column, label, window, version)
+            chosen = self._within(place, window, version)
             self._merged[asked] = merge(p for *_, p in chosen), tuple(key.id for _, key, _ in chosen)
         return self._merged[asked]
 
-    def _within(self, column: str, label: str, window: Window, version: str) -> list[tuple[datetime, Key, Profile]]:
-        """The kept profiles of a column in a window, of one version or of all, oldest first."""
-        kept = self._grains[column, label]
+    def _within(self, place: Place, window: Window, version: str) -> list[tuple[datetime, Key, Profile]]:
+        """The kept profiles of a place in a window, of one version or of all, oldest first."""
+        kept = self._grains[place]
         chosen = kept[bisect_left(kept, window.start, key=_start) : bisect_left(kept, window.end, key=_start)]
         return [part for part in chosen if version in (ALL, part[1].version)]
 
@@ -131,6 +135,10 @@ class History:
 def seen(window: Window) -> Window:
     """A window and as long before it: where the beginning of a change is looked for."""
     return Window(window.start - window.length, window.end)
+
+
+def _place(watch: Watch, label: str) -> Place:
+    return watch.segment, watch.column, label
 
 
 def _seasonal(watch: Watch) -> bool:

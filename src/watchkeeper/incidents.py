@@ -11,7 +11,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from watchkeeper.errors import ConflictError
-from watchkeeper.records import Incident, IncidentState, Reason, Severity, Status, Transition, Verdict, row_id
+from watchkeeper.records import (
+    ALL,
+    Incident,
+    IncidentState,
+    Reason,
+    Severity,
+    Status,
+    Transition,
+    Verdict,
+    place,
+    row_id,
+)
 
 ENGINE = "watchkeeper"
 """The actor of everything that no person did."""
@@ -103,7 +114,7 @@ def _one_cause(
         return after, [step(before, after, now, Reason.BREACH_WORSENS, because=because)]
     new = sorted(set(signals) - set(before.signals))
     if new:
-        note = ", ".join(_name(before.cause, signals[place]) for place in new)
+        note = ", ".join(_name(before.cause, signals[at]) for at in new)
         return after, [step(before, after, now, Reason.BREACH_SPREADS, note=note, because=because)]
     return after, []
 
@@ -162,12 +173,13 @@ def _updated(
 ) -> dict[str, dict[str, Any]]:
     signals = dict(before)
     for verdict in verdicts:
-        place, end = _key(verdict), verdict.window.end.isoformat()
-        old = signals.get(place)
+        at, end = _key(verdict), verdict.window.end.isoformat()
+        old = signals.get(at)
         if verdict.status is Status.BREACH and (old is None or end >= old["last"]):
-            signals[place] = {
+            signals[at] = {
                 "monitor": verdict.monitor,
                 "column": verdict.column,
+                "segment": verdict.segment,
                 "metric": verdict.metric,
                 "since": old["since"] if old else began.get(verdict.id, verdict.window.end - grain).isoformat(),
                 "last": end,
@@ -181,21 +193,21 @@ def _updated(
                 "recovered": old["recovered"] if old and old["recovered"] > end else "",
             }
         elif old is not None and verdict.status is Status.HEALTHY and end > old["last"]:
-            signals[place] = {**old, "recovered": old["recovered"] or end}
+            signals[at] = {**old, "recovered": old["recovered"] or end}
     return signals
 
 
-def key(monitor: str, column: str) -> str:
+def key(monitor: str, column: str, segment: str) -> str:
     """What a signal of an incident is kept under."""
-    return f"{monitor}|{column}"
+    return f"{monitor}|{column}|{segment}" if segment else f"{monitor}|{column}"
 
 
 def _key(verdict: Verdict) -> str:
-    return key(verdict.monitor, verdict.column)
+    return key(verdict.monitor, verdict.column, verdict.segment)
 
 
 def _name(cause: str, signal: dict[str, Any]) -> str:
-    return str(signal["column"] if cause in BY_COLUMN else signal["monitor"])
+    return place(signal["column"] if cause in BY_COLUMN else signal["monitor"], signal.get("segment", ALL))
 
 
 def _title(cause: str, signals: dict[str, dict[str, Any]]) -> str:

@@ -8,6 +8,7 @@ of `b / k`: the confidence of its interval. Sample sizes set confidence; limits 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,8 +17,9 @@ from watchkeeper import policy
 from watchkeeper.errors import ConfigError
 from watchkeeper.metrics import METRICS, Metric, drift, find, load_plugins, performance, quality, service
 from watchkeeper.profiles import Subject
-from watchkeeper.records import ALL, Point, Reason, Severity, Status, Verdict, row_id
+from watchkeeper.records import ALL, Point, Reason, Status, Verdict, row_id
 from watchkeeper.schema import Kind, ModelConfig, MonitorConfig
+from watchkeeper.segments import Segmentation
 from watchkeeper.stats.estimates import difference, ratio
 from watchkeeper.windows import Window
 
@@ -36,7 +38,8 @@ SHOWN = 0.025
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """One metric on one column, looked at once a grain with error at most `alpha` on each side.
+    """One metric on one column, in all rows or in a segment, looked at once a grain with error at most `alpha` on each
+    side.
 
     Without a `monitor` the value is shown and not judged.
     """
@@ -47,32 +50,59 @@ class Watch:
     window: timedelta
     alpha: float
     monitor: MonitorConfig | None = None
+    segment: str = ALL
 
 
-def plan(config: ModelConfig) -> list[Watch]:
+def plan(config: ModelConfig, segmentations: Iterable[Segmentation] = ()) -> list[Watch]:
     """Every look that the configuration asks for, with its share of the alarm budget.
+
+    Args:
+        segmentations: the model's, once their values are known; without them the looks at all rows are planned.
 
     Raises ConfigError, with the path to the mistake, for an unknown metric or column and for a metric that does
     not fit its column or its baseline.
     """
     pairs: list[tuple[MonitorConfig, Metric, str, Kind]] = []
-    for i, monitor in enumerate(config.monitors if config.monitors is not None else policy.for_model(config)):
+    for i, monitor in enumerate(_monitors(config)):
         try:
             metric = find(monitor.metric)
             _check_baseline(monitor, metric)
+            _check_segments(monitor, config)
             pairs += [(monitor, metric, column, kind) for column, kind in _columns(monitor, metric, config)]
         except ConfigError as problem:
             raise ConfigError(f'monitor "{monitor.name}": {problem}', ("monitors", i, *problem.path)) from problem
     if config.retrain is not None:
         _causes_exist(config.retrain.causes)
     grains = MONTH / config.grain_length
-    looks = {s: sum(monitor.severity is s for monitor, *_ in pairs) * grains for s in Severity}
+    parts = [part for part in segmentations if part.columns in config.segmentations]
+    looks = [(*pair, segment) for pair in pairs for segment in _segments(pair[0], pair[2], parts)]
+    number = Counter(monitor.severity for monitor, *_ in looks)
+    alpha = {s: min(config.alarm_budget[s] / (count * grains), LARGEST_ERROR) for s, count in number.items()}
     return [
-        Watch(
-            metric, column, kind, m.window, min(config.alarm_budget[m.severity] / looks[m.severity], LARGEST_ERROR), m
-        )
-        for m, metric, column, kind in pairs
+        Watch(metric, column, kind, m.window, alpha[m.severity], m, segment)
+        for m, metric, column, kind, segment in looks
     ]
+
+
+def _monitors(config: ModelConfig) -> Iterable[MonitorConfig]:
+    if config.monitors is not None:
+        return config.monitors
+    return [m.model_copy(update={"segments": bool(config.segments)}) for m in policy.for_model(config)]
+
+
+def _segments(monitor: MonitorConfig, column: str, segmentations: Iterable[Segmentation]) -> list[str]:
+    """Where a monitor looks at a column: in all rows, and in each segment that the column does not make."""
+    if not monitor.segments:
+        return [ALL]
+    return [ALL, *(name for part in segmentations if column not in part.columns for name in part.names)]
+
+
+def _check_segments(monitor: MonitorConfig, config: ModelConfig) -> None:
+    if monitor.segments and not config.segments:
+        raise ConfigError(
+            "it looks at segments and the model has none; name some in the model's segments, or leave this out",
+            ("segments",),
+        )
 
 
 def shown(config: ModelConfig) -> list[Watch]:
@@ -166,10 +196,21 @@ def measure(
     if watch.metric.labels and subject.n:
         coverage = sum(profile.n for profile in subject.labelled.values()) / subject.n
     return Point(
-        id=row_id("point", model, version, watch.column, watch.metric.name, name, window.start, window.end, config),
+        id=row_id(
+            "point",
+            model,
+            version,
+            watch.column,
+            watch.segment,
+            watch.metric.name,
+            name,
+            window.start,
+            window.end,
+            config,
+        ),
         model=model,
         version=version,
-        segment=ALL,
+        segment=watch.segment,
         column=watch.column,
         metric=watch.metric.name,
         monitor=name,

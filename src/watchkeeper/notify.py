@@ -20,6 +20,7 @@ from watchkeeper.channels import Channel, Notice, RetryLaterError
 from watchkeeper.errors import ConflictError, DeliveryError
 from watchkeeper.incidents import ENGINE, NEW, strength
 from watchkeeper.records import (
+    ALL,
     Action,
     ActionState,
     Delivery,
@@ -30,6 +31,7 @@ from watchkeeper.records import (
     Rollout,
     RolloutState,
     Transition,
+    place,
     row_id,
 )
 from watchkeeper.schema import Config
@@ -286,7 +288,7 @@ def _of_incident(incident: Incident, under_way: Sequence[Action]) -> list[str]:
 
 
 def _of_signal(signal: Mapping[str, Any]) -> str:
-    subject = signal["column"] or signal["monitor"]
+    subject = place(signal["column"] or signal["monitor"], signal.get("segment", ALL))
     since = show_time(datetime.fromisoformat(signal["since"]))
     text = f"{subject}: {signal['metric']} {_number(signal['value'])}{_interval(signal)}"
     text += f", limit: not {signal['direction']} {_number(signal['limit'])}, since {since} UTC"
@@ -312,6 +314,7 @@ def _incident_facts(incident: Incident) -> dict[str, Any]:
 _SIGNAL_KEYS = (
     "monitor",
     "column",
+    "segment",
     "metric",
     "since",
     "last",

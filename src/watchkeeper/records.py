@@ -20,6 +20,11 @@ ALL = ""
 """The segment, version or label that stands for all of them together."""
 
 
+def place(column: str, segment: str) -> str:
+    """What was looked at, in words: a column, in a segment if not in all rows."""
+    return f"{column} in {segment}" if segment else column
+
+
 def row_id(kind: str, *parts: object) -> str:
     """`kind-` and 12 hexadecimal digits that depend on the parts alone."""
     text = json.dumps([_plain(p) for p in parts], sort_keys=True, separators=(",", ":"))
@@ -158,9 +163,9 @@ class IncidentState(StrEnum):
 class Incident:
     """One cause of trouble with one model, from its first breach to its end: hop 5.
 
-    `signals` holds, per monitor and column, since when it breaches, what the last breach found, and when it was
-    first healthy again; `evidence` what was gathered to explain it. `revision` grows by one with every change and
-    is what compare-and-set compares.
+    `signals` holds, per monitor, column and segment, since when it breaches, what the last breach found, and when it
+    was first healthy again; `evidence` what was gathered to explain it. `revision` grows by one with every change
+    and is what compare-and-set compares.
     """
 
     id: str

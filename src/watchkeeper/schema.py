@@ -6,6 +6,7 @@ column is judged by `monitors.plan`, which knows the metrics. `config.py` reads 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -138,7 +139,7 @@ class Feature:
 
 
 class MonitorConfig(Strict):
-    """One stated limit. It is looked at once a grain, for each of its columns.
+    """One stated limit. It is looked at once a grain, for each of its columns and segments.
 
     `columns` is "features", or names of features, or `score`, `latency_ms`, `status`; a metric
     of the whole model (volume, accuracy) takes none. `relative` says that the limit is on the difference from
@@ -152,6 +153,9 @@ class MonitorConfig(Strict):
     - `4 x 7d ago`: the same hour of each of the last four weeks, together.
 
     What was not logged yet is no baseline: until there is one, the verdict is "not enough data".
+
+    With `segments` it looks at all rows and at each segment of the model; each of these looks counts in the alarm
+    budget and needs `min_rows` of its own.
     """
 
     name: str = Field(min_length=1, max_length=80)
@@ -162,6 +166,7 @@ class MonitorConfig(Strict):
     below: float | None = None
     relative: Literal["difference", "ratio"] | None = None
     baseline: Baseline = None
+    segments: bool = False
     severity: Severity = Severity.P2
     min_rows: int = Field(default=50, ge=1)
 
@@ -270,6 +275,12 @@ class ModelConfig(Strict):
     `reference` is a CSV or Parquet file of the data that the first champion was trained on (features, and score and
     label where there are any), beside the configuration, and `champion` the version that it is logged under.
     `fallback_score` is what is served when the model fails.
+
+    `segments` are the parts of the traffic that are summarised apart: `[country, [country, device]]` is each country,
+    and each crossing of country and device. Their columns are categorical features. The 100 values (or crossings) that
+    the reference holds most often are segments of their own, such as `country=NL`, and stay so; all others are
+    `country=(other)`, and rows without a value `country=(missing)`. Monitors that say `segments: true` look at them;
+    where there are no `monitors`, the default ones do. A segment is not looked at for its own columns.
     """
 
     task: Literal["binary"] = "binary"
@@ -281,6 +292,7 @@ class ModelConfig(Strict):
     alarm_budget: dict[Severity, float] = {Severity.P0: 0.1, Severity.P1: 0.5, Severity.P2: 2.0}
     monitors: tuple[MonitorConfig, ...] | None = None
     resolve_after: Duration = timedelta(days=3)
+    segments: tuple[str | tuple[str, ...], ...] = ()
     reference: str | None = None
     champion: str = Field(default="v1", min_length=1)
     retrain: RetrainConfig | None = None
@@ -293,6 +305,7 @@ class ModelConfig(Strict):
             if not name or name.lower() in RESERVED:
                 raise ValueError(f'a feature cannot be called "{name}": that name has a meaning of its own; rename it')
         _differ_beyond_case(self.columns, "features")
+        self._segments_fit()
         for severity in Severity:
             if self.alarm_budget.get(severity, 0) <= 0:
                 raise ValueError(f"alarm_budget needs a number above 0 for {severity}")
@@ -319,6 +332,33 @@ class ModelConfig(Strict):
     def features(self) -> dict[str, Feature]:
         """What can be watched of the columns, by name."""
         return {k: v for name, column in self.columns.items() for k, v in Feature.of(name, column).items()}
+
+    def _segments_fit(self) -> None:
+        seen: set[frozenset[str]] = set()
+        for i, columns in enumerate(self.segmentations):
+            for name in columns:
+                if name not in self.columns:
+                    near = difflib.get_close_matches(name, self.columns, n=1, cutoff=0.4)
+                    hint = f'did you mean "{near[0]}"?' if near else f"its features are {', '.join(self.columns)}"
+                    raise ConfigError(f'there is no feature "{name}" to make segments of; {hint}', ("segments", i))
+                if self.columns[name].kind is not Kind.CATEGORICAL:
+                    raise ConfigError(
+                        f'"{name}" is {self.columns[name].kind}, and segments are made of categorical features; log'
+                        " one that names its ranges, and take that one",
+                        ("segments", i),
+                    )
+            if not columns or len({*columns}) < len(columns) or frozenset(columns) in seen:
+                raise ConfigError(
+                    f"each of the segments must name other columns, each once, and one at least; found {[*columns]}"
+                    f"{' again' if columns else ''}",
+                    ("segments", i),
+                )
+            seen.add(frozenset(columns))
+
+    @property
+    def segmentations(self) -> tuple[tuple[str, ...], ...]:
+        """The columns of each of the `segments`."""
+        return tuple((columns,) if isinstance(columns, str) else columns for columns in self.segments)
 
     @property
     def grain_length(self) -> timedelta:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,10 +18,11 @@ from watchkeeper.records import ALL, Action, Incident, IncidentState, Rollout, R
 from watchkeeper.registry import Registry, Route
 from watchkeeper.rollouts import ArmData
 from watchkeeper.schema import Config, Kind, ModelConfig
+from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import Grid
 from watchkeeper.stats.scores import log_loss_arm
 from watchkeeper.stats.sequential import Arm
-from watchkeeper.store.sources import Part, Plan, connect, read, summarise, typed
+from watchkeeper.store.sources import Part, Plan, connect, read, segmentation, summarise, summarise_segments, typed
 from watchkeeper.store.state import Transaction
 from watchkeeper.store.tallies import fit_grids
 from watchkeeper.windows import Window, floor
@@ -59,6 +61,30 @@ def first_grids(model: ModelConfig, rows: pa.Table) -> dict[str, Grid]:
     return {**fit_grids(table, needing, dates), **FIXED_GRIDS}
 
 
+def first_segments(model: ModelConfig, rows: pa.Table) -> list[Segmentation]:
+    """The segments of a model, from the first rows that are known of it."""
+    if not model.segments:
+        return []
+    table = read(connect(), rows, "first rows")
+    return [segmentation(table, columns, _declared(model)) for columns in model.segmentations]
+
+
+def segments(tx: Transaction, name: str, model: ModelConfig) -> list[Segmentation]:
+    """The segmentations that the configuration asks for and whose values are known."""
+    known = {one.columns: one for one in tx.segmentations(name)} if model.segments else {}
+    return [known[columns] for columns in model.segmentations if columns in known]
+
+
+def _declared(model: ModelConfig) -> dict[str, tuple[float | str, ...]]:
+    """The values that stand for "unknown", by column."""
+    return {name: column.missing for name, column in model.columns.items()}
+
+
+def _in_segments(tx: Transaction, name: str, model: ModelConfig, table: Any, known: list[Plan]) -> list[Part]:
+    parts = [summarise_segments(table, known, one, _declared(model)) for one in segments(tx, name, model)]
+    return [part for found in parts for part in found]
+
+
 def install(
     tx: Transaction, config: Config, model: str, version: str, reference: pa.Table, now: datetime, actor: str = ENGINE
 ) -> None:
@@ -83,7 +109,9 @@ def install(
     tx.put_grids(model, first_grids(settings, reference))
     table = typed(read(connect(), reference, "reference"), settings.features)
     known = [plan for plan in plans(settings, tx.grids(model)) if plan.name in table.columns]
-    tx.put_profiles(model, [replace(part, version=version) for part in summarise(table, known)])
+    tx.put_segmentations(model, first_segments(settings, reference))
+    parts = [*summarise(table, known), *_in_segments(tx, model, settings, table, known)]
+    tx.put_profiles(model, [replace(part, version=version) for part in parts])
     tx.crown(model, version, now, because="install")
     tx.audit(now, actor, "install", version, {"model": model, "rows": reference.num_rows})
 
@@ -132,7 +160,7 @@ def offer(
 
     Args:
         trained_on: the stretches of logged time that it was trained on.
-        scores: `score` and `label` on the hold-out, one row each.
+        scores: `score` and `label` on the hold-out, one row each, with the columns of the segments.
 
     Raises ConflictError while another rollout runs, StateError where there is nothing to compare.
     """
@@ -144,17 +172,21 @@ def offer(
     settings, champion = config.models[model], champions[-1][1]
     if version == champion:
         raise StateError(f'version "{version}" is the champion of model "{model}" already; offer another one')
-    profiles = {(k.column, k.label): [p] for k, p in tx.profiles(model, None, version=champion)}
-    fresh: dict[tuple[str, str], list[Profile]] = {}
+    fresh: dict[tuple[str, str, str], list[Profile]] = {}
     for window in trained_on:
-        for key, profile in tx.profiles(model, window, column=list(settings.columns)):
-            fresh.setdefault((key.column, key.label), []).append(profile)
+        for key, profile in tx.profiles(model, window, segment=None, column=list(settings.columns)):
+            fresh.setdefault((key.column, key.label, key.segment), []).append(profile)
     if scores is not None:
         score = [plan for plan in plans(settings, tx.grids(model)) if plan.name == "score"]
-        held_out = summarise(read(connect(), scores, "held_out"), score)
-        fresh |= {(part.column, part.label): [part.profile] for part in held_out}
-    merged = {place: merge(parts) for place, parts in (profiles | fresh).items()}
-    parts = [Part(column, version, label, None, p) for (column, label), p in merged.items() if p is not None]
+        table = read(connect(), scores, "held_out")
+        for part in (*summarise(table, score), *_in_segments(tx, model, settings, table, score)):
+            fresh[part.column, part.label, part.segment] = [part.profile]
+    anew = {column for column, *_ in fresh}
+    for key, profile in tx.profiles(model, None, segment=None, version=champion):
+        if key.column not in anew:
+            fresh[key.column, key.label, key.segment] = [profile]
+    merged = {place: merge(profiles) for place, profiles in fresh.items()}
+    parts = [Part(name, version, label, None, p, segment) for (name, label, segment), p in merged.items() if p]
     tx.put_profiles(model, parts)
     rollout, entry = rollouts.begin(model, version, champion, settings.rollout, config.version, now, because)
     tx.put([rollout])

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -140,8 +141,7 @@ def run(folder: Path) -> None:
     loader = resolve(job.trainer)(train, folder / "candidate")
     if not isinstance(loader, str):
         raise TrainingError(f"trainer {job.trainer} must return the loader as module:function, found {loader!r}")
-    if not job.champion:
-        holdout = holdout.filter(pc.is_valid(holdout.column("score")))
+    holdout = _scored(holdout, job)
     features = holdout.select(job.features)
     served = Registry(Path(job.registry)).load(job.model, job.champion).scores(features) if job.champion else None
     scores = {
@@ -151,6 +151,17 @@ def run(folder: Path) -> None:
     }
     pq.write_table(pa.table(scores), folder / "scores.parquet")
     _write(folder / "result.json", json.dumps({"loader": loader, "rows": train.num_rows}))
+
+
+def held_out(folder: Path, columns: Iterable[str]) -> pa.Table:
+    """Columns of the rows that `scores.parquet` of a finished job scores, in its order."""
+    job = Job(**json.loads((folder / "job.json").read_text(encoding="utf-8")))
+    return _scored(pq.read_table(folder / "holdout.parquet"), job).select([*columns])
+
+
+def _scored(holdout: pa.Table, job: Job) -> pa.Table:
+    """The rows to compare on: of a champion that is not in the registry, those that it scored when it served."""
+    return holdout if job.champion else holdout.filter(pc.is_valid(holdout.column("score")))
 
 
 def main(folder: Path) -> int:

@@ -16,6 +16,7 @@ from watchkeeper.records import (
     Rollout,
     Transition,
     Verdict,
+    place,
 )
 from watchkeeper.store.state import KINDS, Transaction
 from watchkeeper.windows import show_time
@@ -89,8 +90,8 @@ def _profiles(tx: Transaction, point: Point) -> list[Node]:
     keys = tx.profile_keys(point.because)
     groups: dict[str, list[tuple[Key, int]]] = {"": [], "baseline: ": [], "reference data of ": []}
     for key, n in keys:
-        place = "reference data of " if key.start is None else "" if key.start in point.window else "baseline: "
-        groups[place].append((key, n))
+        side = "reference data of " if key.start is None else "" if key.start in point.window else "baseline: "
+        groups[side].append((key, n))
     return [Node(group[0][0].id, what + _profile_text(group)) for what, group in groups.items() if group]
 
 
@@ -99,11 +100,11 @@ def _profile_text(group: list[tuple[Key, int]]) -> str:
     whole = [n for key, n in group if key.label == ALL]  # those by label count the same rows again
     rows = sum(whole or [n for _, n in group])
     if first.start is None:
-        return f"{first.version}: {first.column}, {rows:,} rows"
+        return f"{first.version}: {place(first.column, first.segment)}, {rows:,} rows"
     moments = sorted(key.start for key, _ in group if key.start is not None)
     spread = f"{show_time(moments[0])} to {show_time(moments[-1])} UTC"
     profiles = f"{len(group):,} profiles" if len(group) > 1 else "1 profile"
-    return f"{profiles} of {first.column}, {spread}, {rows:,} rows"
+    return f"{profiles} of {place(first.column, first.segment)}, {spread}, {rows:,} rows"
 
 
 def describe(row: Row) -> str:
@@ -129,6 +130,6 @@ def describe(row: Row) -> str:
 
 def _value(row: Point | Verdict) -> str:
     if row.value is None:
-        return f"{row.column} {row.metric} has no value"
+        return f"{place(row.column, row.segment)} {row.metric} has no value"
     low, high = ("unbounded" if end is None else f"{end:.4g}" for end in (row.low, row.high))
-    return f"{row.column} {row.metric} {row.value:.4g} [{low}, {high}]"
+    return f"{place(row.column, row.segment)} {row.metric} {row.value:.4g} [{low}, {high}]"

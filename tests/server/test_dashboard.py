@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import fraud_story
 import httpx
 import live
 import pytest
 
+from small_world import World, config
 from watchkeeper.engine import Engine
 from watchkeeper.records import Incident, IncidentState
 from watchkeeper.schema import Config
@@ -333,3 +335,63 @@ def test_only_own_files_are_served(http: httpx.Client) -> None:
         assert "error" in found.json()
     stale = http.get("/static/000000000000/style.css", headers={"accept-encoding": "identity"})
     assert (stale.status_code, stale.headers["cache-control"]) == (200, "no-cache")
+
+
+# Segments
+
+
+@pytest.fixture(scope="module")
+def parted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, httpx.Client]]:
+    """A world in which the amounts of one country went missing, and nothing else."""
+    gaps = {"name": "gaps", "metric": "null_rate", "columns": ["amount"], "above": 0.4, "segments": True}
+    world = World(tmp_path_factory.mktemp("parted"), config(segments=["country"], monitors=[gaps]))
+    world.day(0)
+    world.day(1, change=_no_amounts_in_france)
+    world.at(2)
+    with live.serving(live.application(world.engine)) as url, httpx.Client(base_url=url, timeout=30) as http:
+        yield world, http
+    world.engine.close()
+
+
+def _no_amounts_in_france(event: dict[str, Any]) -> None:
+    if event["features"]["country"] == "FR":
+        event["features"]["amount"] = None
+
+
+def test_an_incident_of_a_segment_names_it_everywhere(parted: tuple[World, httpx.Client]) -> None:
+    world, http = parted
+    html = http.get(f"/incidents/{world.incident('missing values').id}").text
+    said = text(html)
+    assert "Missing values: amount in country=FR" in said
+    assert "amount in country=FR: share of missing values 1, limit 0.4, since 2024-01-02 UTC" in said
+    assert "Sample predictions: amount in country=FR" in said
+    assert "<th>amount</th>" in html, "though none of the samples has one"
+    assert "/models/loans/columns/amount?day=2024-01-03&amp;segment=country%3DFR" in html
+    assert 'aria-label="Chart: Share of missing values of amount in country=FR"' in html
+    assert 'aria-label="Chart: amount in country=FR, 2024-01-02 UTC"' in html
+
+
+def test_the_page_of_a_model_counts_all_rows_and_names_the_segments_that_breach(
+    parted: tuple[World, httpx.Client],
+) -> None:
+    _, http = parted
+    html = http.get("/models/loans").text
+    said = text(html)
+    assert "share of missing values amount, and in segments" in said
+    assert "amount in country=FR" in said
+    assert "country=NL" not in said, "what is well is not listed by the hundred"
+    assert "1 breach 1 healthy" in said
+
+
+def test_the_page_of_a_column_shows_one_segment_where_asked(parted: tuple[World, httpx.Client]) -> None:
+    _, http = parted
+    address = "/models/loans/columns/amount"
+    shown = {
+        s: text(http.get(address, params={"segment": s, "days": 1, "day": "2024-01-02"}).text)
+        for s in ("", "country=FR")
+    }
+    assert "amount in country=FR numeric feature of loans" in shown["country=FR"]
+    assert "Rows 67 335" in shown["country=FR"]
+    assert "Rows 200 1,000" in shown[""]
+    assert http.get(address, params={"segment": "country=FR"}).text.count("<option selected>country=FR</option>") == 1
+    assert http.get(address, params={"segment": "country=XX"}).status_code == 404

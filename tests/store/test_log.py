@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -19,9 +20,10 @@ import pytest
 
 from watchkeeper import events
 from watchkeeper.errors import DataError, StateError
-from watchkeeper.profiles import Profile
+from watchkeeper.profiles import Profile, merge
 from watchkeeper.records import ALL
 from watchkeeper.schema import Kind, ModelConfig
+from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store.log import Appended, Log, table
 from watchkeeper.store.sources import Part, Plan
@@ -384,6 +386,81 @@ def test_profiles_equal_a_recount_by_hand(log: Log) -> None:
                     expected[column, version, label, day] = profile_of(chosen, grid)
     found = keyed(log.profiles(M, PLANS, days, "1d"))
     assert {k: p.to_bytes() for k, p in found.items()} == {k: p.to_bytes() for k, p in expected.items()}
+
+
+COUNTRIES = Segmentation(("country",), (("NL",), ("it's",)))
+CROSSED = Segmentation(("country", "device"), (("NL", "web"), ("DE", "web"), ("DE", "app")))
+
+
+def crowd(rng: np.random.Generator, n: int) -> dict[str, list[Any]]:
+    """Columns of rows, many of which lack something."""
+    return {
+        "age": ugly(rng, n),
+        "country": rng.choice(np.array(["NL", "DE", "??", None, "it's"], dtype=object), n).tolist(),
+        "device": rng.choice(np.array(["web", "app", None], dtype=object), n).tolist(),
+        "score": rng.random(n).round(3).tolist(),
+        "version": rng.choice(np.array(["v1", "v2", None], dtype=object), n).tolist(),
+    }
+
+
+@pytest.fixture
+def crowded(log: Log) -> Log:
+    """A log with devices; "??" is no country."""
+    columns = {name: {"kind": "categorical"} for name in ("device", "country")}
+    columns["country"] |= {"missing": ("??",)}
+    log.open_model(M, ModelConfig.model_validate({"columns": {"age": {"kind": "numeric"}, **columns}}))
+    return log
+
+
+def segment_of(row: dict[str, Any], segments: Segmentation) -> str:
+    """The name of a row's segment, worked out by hand."""
+    value = tuple(None if row[name] == "??" else row[name] for name in segments.columns)
+    if None in value:
+        return segments.missing
+    return segments.names[segments.values.index(value)] if value in segments.values else segments.rest
+
+
+@pytest.mark.parametrize("segments", [COUNTRIES, CROSSED, Segmentation(("device",), ())], ids=lambda s: s.key)
+def test_the_segments_equal_a_recount_by_hand_and_add_up_to_all_rows(crowded: Log, segments: Segmentation) -> None:
+    rng, n = np.random.default_rng(4), 900
+    columns = crowd(rng, n)
+    ids = [str(i) for i in range(n)]
+    crowded.append(M, rows(ids, **columns))
+    known = {i: int(rng.integers(2)) for i in ids if rng.random() < 0.6}
+    crowded.append_outcomes(M, outcomes(list(known), list(known.values())))
+    parts = crowded.profiles(M, PLANS, [MIDNIGHT], "1d", [segments])
+    whole = keyed([p for p in parts if p.segment == ALL])
+    alone = keyed(crowded.profiles(M, PLANS, [MIDNIGHT], "1d"))
+    assert {key: p.to_bytes() for key, p in whole.items()} == {key: p.to_bytes() for key, p in alone.items()}
+    for key, profile in whole.items():
+        own = [p.profile for p in parts if p.segment and (p.column, p.version, p.label, p.start) == key]
+        merged = merge(own)
+        assert merged is not None
+        assert merged.to_bytes() == profile.to_bytes()
+    table = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    named = Counter((segment_of(row, segments), row["version"] or "") for row in table)
+    assert {(p.segment, p.version): p.profile.n for p in parts if p.segment and p.column == "age"} == named
+    assert {name for name, _ in named} == {*segments.names}
+
+
+def test_several_segmentations_are_of_the_same_rows(crowded: Log) -> None:
+    crowded.append(M, rows([str(i) for i in range(300)], **crowd(np.random.default_rng(5), 300)))
+    parts = crowded.profiles(M, PLANS, [MIDNIGHT], "1d", [COUNTRIES, CROSSED])
+    for segments in (COUNTRIES, CROSSED):
+        assert sum(p.profile.n for p in parts if p.segment in segments.names and p.column == "age") == 300
+
+
+@pytest.mark.parametrize("name", [*COUNTRIES.names, *CROSSED.names])
+def test_sample_predictions_are_of_the_segment(crowded: Log, name: str) -> None:
+    columns = crowd(np.random.default_rng(6), 200)
+    crowded.append(M, rows([str(i) for i in range(200)], **columns))
+    segments = COUNTRIES if name in COUNTRIES.names else CROSSED
+    found = crowded.samples(M, TODAY, "extreme", "age", limit=1000, within=(segments, name))
+    table = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    assert {row["request_id"] for row in found} == {
+        str(i) for i, row in enumerate(table) if segment_of(row, segments) == name
+    }
+    assert {"request_id", "event_time", "age"} < found[0].keys()
 
 
 def test_hours_and_days_hold_the_same_rows(log: Log) -> None:

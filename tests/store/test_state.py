@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -36,6 +37,7 @@ from watchkeeper.records import (
     Transition,
     Verdict,
 )
+from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store.sources import Part
 from watchkeeper.store.state import KINDS, METADATA, TABLES, State, Transaction, verify
@@ -325,6 +327,27 @@ def test_a_grid_once_there_stays(state: State) -> None:
         assert tx.grids("churn") == {"age": first, "income": second}
         assert tx.grids("churn")["income"].name == second.name
         assert tx.grids("other") == {}
+
+
+def test_segments_once_there_stay(state: State) -> None:
+    first, crossed = Segmentation(("country",), (("NL",), ("",))), Segmentation(("country", "plan"), (("NL", "a, b"),))
+    with state.transaction() as tx:
+        tx.put_segmentations("churn", [first])
+        tx.put_segmentations("churn", [Segmentation(("country",), ()), crossed])
+        tx.put_segmentations("churn", [])
+        assert tx.segmentations("churn") == [crossed, first]
+        assert tx.segmentations("other") == []
+
+
+def test_profiles_of_segments_are_read_where_they_are_asked_for(state: State) -> None:
+    parts = [part(0), replace(part(0, rows=3), segment="country=NL"), replace(part(0, rows=2), segment="country=DE")]
+    with state.transaction() as tx:
+        tx.put_profiles("churn", parts, [MIDNIGHT], ["age"])
+        assert [(k.segment, p.n) for k, p in tx.profiles("churn", TEN_DAYS)] == [(ALL, 1)]
+        assert [p.n for _, p in tx.profiles("churn", TEN_DAYS, "country=NL")] == [3]
+        assert sorted(p.n for _, p in tx.profiles("churn", TEN_DAYS, None)) == [1, 2, 3]
+        tx.put_profiles("churn", [part(0)], [MIDNIGHT], ["age"])
+        assert len(tx.profiles("churn", TEN_DAYS, None)) == 1, "a grain is replaced with all its segments"
 
 
 # configurations, champions, cursors

@@ -16,6 +16,7 @@ from watchkeeper import charts, words
 from watchkeeper.errors import WatchkeeperError
 from watchkeeper.incidents import strength
 from watchkeeper.records import (
+    ALL,
     Action,
     Delivery,
     Incident,
@@ -25,6 +26,7 @@ from watchkeeper.records import (
     RolloutState,
     Severity,
     Transition,
+    place,
 )
 from watchkeeper.schema import MonitorConfig
 from watchkeeper.server import reads
@@ -112,6 +114,8 @@ def _signal(signal: dict[str, Any], monitors: dict[str, MonitorConfig]) -> dict[
     relative = monitor.relative if monitor else None
     return {
         **signal,
+        "segment": signal.get("segment", ALL),
+        "place": _where(signal),
         "title": words.metric_title(metric, relative),
         "shown": words.measured(signal["value"], metric, column, relative),
         "interval": words.interval(signal.get("low"), signal.get("high"), metric, column, relative),
@@ -123,13 +127,14 @@ def _signal(signal: dict[str, Any], monitors: dict[str, MonitorConfig]) -> dict[
 def _main_points(tx: Any, incident: Incident, signal: dict[str, Any]) -> list[Any]:
     """What the main signal's monitor measured around the incident."""
     until = (incident.resolved_at or incident.last_breach) + AROUND / 3
-    return reads.signal_points(tx, incident.model, signal["monitor"], signal["column"], incident.since - AROUND, until)
+    since, segment = incident.since - AROUND, signal.get("segment", ALL)
+    return reads.signal_points(tx, incident.model, signal["monitor"], signal["column"], segment, since, until)
 
 
 def _main_chart(points: list[Any], signal: dict[str, Any], monitors: dict[str, MonitorConfig]) -> dict[str, Any]:
     monitor = monitors.get(signal["monitor"])
     relative = monitor.relative if monitor else None
-    title = f"{words.metric_title(signal['metric'])} of {signal['column']}"
+    title = f"{words.metric_title(signal['metric'])} of {_where(signal)}"
     title += (
         f", {relative} to the baseline"
         if relative == "ratio"
@@ -151,11 +156,16 @@ def _main_column(tx: Any, served: Services, incident: Incident, signal: dict[str
         return None
     last = floor(datetime.fromisoformat(signal["last"]) - timedelta(microseconds=1), DAY) + DAY
     window = Window(max(last - 7 * DAY, min(floor(datetime.fromisoformat(signal["since"]), DAY), last - DAY)), last)
-    view = reads.column_view(tx, incident.model, signal["column"], window, window.start)
+    segment = signal.get("segment", ALL)
+    view = reads.column_view(tx, incident.model, signal["column"], segment, window, window.start)
     if view.current is None:
         return None
-    title = f"{signal['column']}, {words.window(window)}"
+    title = f"{_where(signal)}, {words.window(window)}"
     return embedded(charts.distribution(view.current, view.baseline, view.grid, title))
+
+
+def _where(signal: dict[str, Any]) -> str:
+    return place(signal["column"], signal.get("segment", ALL))
 
 
 def _samples(evidence: dict[str, Any]) -> list[dict[str, Any]]:
@@ -164,7 +174,8 @@ def _samples(evidence: dict[str, Any]) -> list[dict[str, Any]]:
     for column, rows in (evidence.get("samples") or {}).items():
         if rows:
             told = dict.fromkeys(name for row in rows for name in row)
-            names = [name for name in told if name == column or any(row.get(name) is not None for row in rows)]
+            known = {name for row in rows for name, value in row.items() if value is not None}
+            names = [name for name in told if name in known or f"{column} ".startswith(f"{name} ")]
             cells = [[_cell(name, row.get(name)) for name in names] for row in rows]
             tables.append({"column": column, "names": names, "rows": cells})
     return tables

@@ -17,7 +17,7 @@ from watchkeeper.errors import ConfigError
 from watchkeeper.metrics import METRICS
 from watchkeeper.monitors import Watch, plan
 from watchkeeper.profiles import Profile, Subject
-from watchkeeper.records import Incident, Point, Rollout, Severity, Status, Verdict
+from watchkeeper.records import Incident, Point, Rollout, Severity, Status, Verdict, place
 from watchkeeper.schema import Kind, ModelConfig, MonitorConfig
 from watchkeeper.server import reads
 from watchkeeper.server.rendering import embedded, page
@@ -251,7 +251,7 @@ def monitor_row(
 ) -> MonitorRow:
     columns = [w.column for w in watches]
     one = columns[0] if len(columns) == 1 else ""
-    own = sorted(verdicts, key=lambda v: (RANK.index(v.status), v.column))
+    own = sorted(verdicts, key=lambda v: (RANK.index(v.status), v.column, v.segment))
     sure = point.confidence if point else 1 - watches[0].alpha
     title = words.metric_title(monitor.metric, monitor.relative)
     compares = monitor.relative is not None or watches[0].metric.needs_baseline
@@ -259,7 +259,7 @@ def monitor_row(
         name=monitor.name,
         severity=monitor.severity,
         what=f"{title} against {words.baseline(monitor)}" if compares else title,
-        columns=one or words.count(len(columns), "column"),
+        columns=(one or words.count(len(columns), "column")) + (", and in segments" if monitor.segments else ""),
         limit=words.limit(monitor.limit, monitor.direction, monitor.metric, one, monitor.relative),
         window=words.duration(monitor.window),
         confidence=words.confidence(sure),
@@ -274,23 +274,29 @@ def monitor_row(
 
 
 @router.get("/models/{model}/columns/{column:path}")
-def column(request: Request, served: Served, model: str, column: str, day: str = "", days: int = 7) -> HTMLResponse:
+def column(
+    request: Request, served: Served, model: str, column: str, day: str = "", days: int = 7, segment: str = ""
+) -> HTMLResponse:
     config = served.model(model)
     known = reads.kinds(config)
     if column not in known:
         raise absent("column", column, list(known))
     with served.state.snapshot() as tx:
+        segments = [name for one in tx.segmentations(model) for name in one.names]
+        if segment and segment not in segments:
+            raise absent("segment", segment, segments)
         last = reads.newest(tx, model) or served.clock()
         window = chosen_window(day, days, last)
         since = min(window.start, last - timedelta(days=90))
-        view = reads.column_view(tx, model, column, window, since)
+        view = reads.column_view(tx, model, column, segment, window, since)
     address = f"/models/{model}/columns/{quote(column, safe='')}"
     later = words.day(window.end + (days - 1) * DAY) if window.end < last else ""
-    title = f"{column}, {words.window(window)}"
+    title = f"{place(column, segment)}, {words.window(window)}"
     distribution = charts.distribution(view.current, view.baseline, view.grid, title)
     return page(
         request, "column.html", model=model, column=column, kind=known[column], config=config, window=window,
-        day=words.day(window.end - DAY), days=days, view=view, address=address, spans=SPANS,
+        day=words.day(window.end - DAY), days=days, view=view, segment=segment, segments=segments,
+        address=address, spans=SPANS,
         earlier=words.day(window.start - DAY), later=later,
         distribution=embedded(distribution), facts=facts(view, known[column]),
         history=history(view, known[column]), watched=watched(config, column, view.points),

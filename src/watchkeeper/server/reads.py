@@ -123,16 +123,20 @@ def newest(tx: Transaction, model: str) -> datetime | None:
 
 
 def latest_verdicts(tx: Transaction, model: str) -> list[Verdict]:
-    """The verdicts of each cause at the last window that this cause was judged in; causes have different delays."""
+    """The verdicts of each cause at the last window that this cause was judged in; causes have different delays.
+
+    Of the looks at segments, of which there may be very many, those that breach.
+    """
     last = tx.select(Verdict, model=model, order="-window_end", limit=1)
     if not last:
         return []
     found: list[Verdict] = []
     bound = VERDICTS.window_end > last[0].window.end - LOOK_BACK
+    told = (VERDICTS.segment == ALL) | (VERDICTS.status == Status.BREACH.value)
     for cause in CAUSES:
         of_cause = tx.select(Verdict, bound, model=model, cause=cause, order="-window_end", limit=1)
         if of_cause:
-            found += tx.select(Verdict, model=model, cause=cause, window_end=of_cause[0].window.end)
+            found += tx.select(Verdict, told, model=model, cause=cause, window_end=of_cause[0].window.end)
     return found
 
 
@@ -197,11 +201,11 @@ def story(tx: Transaction, incident: Incident) -> Story:
 
 
 def signal_points(
-    tx: Transaction, model: str, monitor: str, column: str, since: datetime, until: datetime
+    tx: Transaction, model: str, monitor: str, column: str, segment: str, since: datetime, until: datetime
 ) -> list[Point]:
-    """What one monitor measured on one column in a stretch of time."""
+    """What one monitor measured on one column, in a segment or in all rows, in a stretch of time."""
     span = (POINTS.window_end > since) & (POINTS.window_end <= until)
-    return tx.select(Point, span, model=model, monitor=monitor, column=column, order="window_end")
+    return tx.select(Point, span, model=model, monitor=monitor, column=column, segment=segment, order="window_end")
 
 
 def kinds(config: ModelConfig) -> dict[str, Kind]:
@@ -209,13 +213,14 @@ def kinds(config: ModelConfig) -> dict[str, Kind]:
     return {**{name: feature.kind for name, feature in config.features.items()}, **MODEL_COLUMNS}
 
 
-def column_view(tx: Transaction, model: str, column: str, window: Window, since: datetime) -> ColumnView:
-    """One column in a window, its champion's reference, its days since `since`, and what was measured on it."""
+def column_view(tx: Transaction, model: str, column: str, segment: str, window: Window, since: datetime) -> ColumnView:
+    """One column in a window, its champion's reference, its days since `since`, and what was measured on it; in a
+    segment or in all rows."""
     version = champion_at(tx.champions(model), window.end) or ALL
-    reference = tx.profiles(model, None, version=version, column=column, label=ALL)
+    reference = tx.profiles(model, None, segment, version=version, column=column, label=ALL)
     until = newest(tx, model)
     span = Window(min(since, window.start), max(until or window.end, window.end))
-    stored = tx.profiles(model, span, column=column, label=ALL)
+    stored = tx.profiles(model, span, segment, column=column, label=ALL)
     covered = [profile for key, profile in stored if key.start is not None and key.start in window]
     return ColumnView(
         current=merge(covered),
@@ -224,7 +229,12 @@ def column_view(tx: Transaction, model: str, column: str, window: Window, since:
         grid=tx.grids(model).get(column),
         days=by_day(stored),
         points=tx.select(
-            Point, (POINTS.window_end > since) & (POINTS.monitor != ""), model=model, column=column, order="window_end"
+            Point,
+            (POINTS.window_end > since) & (POINTS.monitor != ""),
+            model=model,
+            column=column,
+            segment=segment,
+            order="window_end",
         ),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +16,10 @@ import pyarrow.compute as pc
 
 from watchkeeper.errors import DataError, StateError
 from watchkeeper.events import plain
+from watchkeeper.records import ALL
 from watchkeeper.schema import Feature, Kind, ModelConfig
-from watchkeeper.store.sources import Part, Plan, collect, show, summary, typed
+from watchkeeper.segments import Segmentation
+from watchkeeper.store.sources import SEGMENT, Part, Plan, collect, numbered, segmented, show, summary, typed
 from watchkeeper.windows import GRAINS, Window
 
 _ARROW = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "INTEGER": pa.int32(), "TIMESTAMP": pa.timestamp("us")}
@@ -38,8 +40,11 @@ _TYPES = {Kind.NUMERIC: "DOUBLE", Kind.DURATION: "DOUBLE", Kind.DATETIME: "TIMES
 _KINDS = {"DOUBLE": Kind.NUMERIC, "VARCHAR": Kind.CATEGORICAL, "TIMESTAMP": Kind.DATETIME}
 _SHAPES = {"DOUBLE": "float64", "VARCHAR": "string", "TIMESTAMP": "timestamp", "INTEGER": "int32"}
 
-_BATCH, _COUNTED = "batch", "counted"
-"""The temporary tables that the summarising expression reads and that take its counts."""
+_BATCH, _PARTED, _COUNTED = "batch", "parted", "counted"
+"""The temporary tables that the summarising expression reads, as they are and parted into segments, and the one that
+takes its counts."""
+_KNOWN = "known_segments"
+"""What the numbers of segments are looked up in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ class Log:
             ) from problem
         self._features: dict[str, dict[str, str]] = {}
         self._watched: dict[str, dict[str, Feature]] = {}
-        self._compiled: dict[tuple[str, tuple[Plan, ...]], str] = {}
+        self._compiled: dict[tuple[str, str, tuple[Plan, ...]], str] = {}
 
     def close(self) -> None:
         self._connection.close()
@@ -222,8 +227,18 @@ class Log:
             f"SELECT {names} FROM {_predictions(model)} {known} ORDER BY event_time LIMIT {limit}"
         ).to_arrow_table()
 
-    def profiles(self, model: str, plans: Sequence[Plan], starts: Sequence[datetime], grain: str) -> list[Part]:
-        """Summarise the grains that start at `starts`, each version apart."""
+    def profiles(
+        self,
+        model: str,
+        plans: Sequence[Plan],
+        starts: Sequence[datetime],
+        grain: str,
+        segmentations: Iterable[Segmentation] = (),
+    ) -> list[Part]:
+        """Summarise the grains that start at `starts`, each version apart: all rows, and each segment.
+
+        The rows are taken once, so that the segments of a segmentation add up to all rows.
+        """
         if not starts:
             return []
         spans = " OR ".join(
@@ -235,18 +250,46 @@ class Log:
             " FROM chosen LEFT JOIN known USING (request_id)"
         )
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_BATCH} AS {rows}")
-        # into a table first, which is run to its end: a result that streams can block a union for ever
-        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_COUNTED} AS {self._compile(model, tuple(plans))}")
-        return collect(self._connection.execute(f"FROM {_COUNTED}").to_arrow_table(), plans)
+        parts = self._counts(model, _BATCH, tuple(plans))
+        for segments in segmentations:
+            with self._known(segments):
+                self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_PARTED} AS {self._parted(model, segments)}")
+            parts += self._counts(model, _PARTED, tuple(plans), segments.names)
+        return parts
 
-    def _compile(self, model: str, plans: tuple[Plan, ...]) -> str:
-        if (model, plans) not in self._compiled:
-            shape = {name: _SHAPES[kind] for name, kind in {**_EVENT, **self._features[model]}.items()}
-            batch = ibis.table({**shape, "grain_start": "timestamp", "label": "int32"}, name=_BATCH)
+    def _counts(self, model: str, source: str, plans: tuple[Plan, ...], segments: Sequence[str] = (ALL,)) -> list[Part]:
+        # into a table first, which is run to its end: a result that streams can block a union for ever
+        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_COUNTED} AS {self._compile(model, source, plans)}")
+        return collect(self._connection.execute(f"FROM {_COUNTED}").to_arrow_table(), plans, segments)
+
+    def _compile(self, model: str, source: str, plans: tuple[Plan, ...]) -> str:
+        if (model, source, plans) not in self._compiled:
+            shape = {**self._shape(model), **({SEGMENT: "int64"} if source == _PARTED else {})}
             features = {plan.name: f for plan in plans if (f := self._watched[model].get(plan.name))}
-            table = typed(batch, features)
-            self._compiled[model, plans] = ibis.to_sql(summary(table, plans), dialect="duckdb")
-        return self._compiled[model, plans]
+            table = typed(ibis.table(shape, name=source), features)
+            self._compiled[model, source, plans] = ibis.to_sql(summary(table, plans), dialect="duckdb")
+        return self._compiled[model, source, plans]
+
+    def _shape(self, model: str) -> dict[str, str]:
+        """The columns of the batch."""
+        stored = {name: _SHAPES[kind] for name, kind in {**_EVENT, **self._features[model]}.items()}
+        return {**stored, "grain_start": "timestamp", "label": "int32"}
+
+    @contextmanager
+    def _known(self, segments: Segmentation) -> Iterator[None]:
+        """While the numbers of these segments can be looked up."""
+        self._connection.register(_KNOWN, numbered(segments))
+        try:
+            yield
+        finally:
+            self._connection.unregister(_KNOWN)
+
+    def _parted(self, model: str, segments: Segmentation) -> str:
+        """The query that gives the batch with the number of the segment of each row."""
+        known = ibis.table(ibis.Schema.from_pyarrow(numbered(segments).schema), name=_KNOWN)
+        missing = {name: feature.missing for name, feature in self._watched[model].items()}
+        found = segmented(ibis.table(self._shape(model), name=_BATCH), known, segments, missing)
+        return str(ibis.to_sql(found, dialect="duckdb"))
 
     def labelled(self, model: str, window: Window, without: Iterable[Window] = ()) -> pa.Table:
         """The labelled predictions of a window, oldest first: `request_id, event_time, version, score, label` and
@@ -261,7 +304,13 @@ class Log:
         ).to_arrow_table()
 
     def samples(
-        self, model: str, window: Window, order: str, column: str | None = None, limit: int = 5
+        self,
+        model: str,
+        window: Window,
+        order: str,
+        column: str | None = None,
+        limit: int = 5,
+        within: tuple[Segmentation, str] | None = None,
     ) -> list[dict[str, Any]]:
         """A few predictions of a window that show what is wrong.
 
@@ -269,6 +318,7 @@ class Log:
             order: "extreme" (furthest from the column's median, or the rarest value), "missing" (no value),
                 "slowest", "failed", "loss" (labelled, furthest from their label).
             column: the feature to show, for the first two.
+            within: a segmentation and the name of one of its segments, to show rows of that one only.
 
         The values are such as JSON can carry.
         """
@@ -289,19 +339,26 @@ class Log:
         fields = ", ".join(
             ["request_id", "event_time", "version", "entity_id", "score", "latency_ms", "status", *shown]
         )
-        found = self._connection.execute(
-            f"WITH chosen AS (SELECT * FROM {_predictions(model)} WHERE {_within(window)}),"
-            f" known AS ({_latest(model, 'chosen')})"
-            f" SELECT {fields}, known.label FROM chosen LEFT JOIN known USING (request_id)"
-            f" ORDER BY {rank} NULLS LAST, request_id LIMIT {limit}"
-        )
+        rows = f"SELECT * FROM {_predictions(model)} WHERE {_within(window)}"
+        if within is not None:
+            batch = f"SELECT *, NULL::TIMESTAMP AS grain_start, NULL::INTEGER AS label FROM ({rows})"
+            parted = f"SELECT * EXCLUDE (label) FROM ({self._parted(model, within[0])})"
+            rows = f"WITH {_BATCH} AS ({batch}) {parted} WHERE {_quoted(SEGMENT)} = ?"
+        with self._known(within[0]) if within else nullcontext():
+            found = self._connection.execute(
+                f"WITH chosen AS ({rows}), known AS ({_latest(model, 'chosen')})"
+                f" SELECT {fields}, known.label FROM chosen LEFT JOIN known USING (request_id)"
+                f" ORDER BY {rank} NULLS LAST, request_id LIMIT {limit}",
+                [within[0].names.index(within[1])] if within else [],
+            )
+            told = found.fetchall()
         names = [c[0] for c in found.description or ()]
         return [
             {
                 name: value.isoformat() + "Z" if isinstance(value, datetime) else plain(value)
                 for name, value in zip(names, row, strict=True)
             }
-            for row in found.fetchall()
+            for row in told
         ]
 
     def totals(self, model: str) -> dict[str, int]:

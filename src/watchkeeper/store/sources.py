@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from watchkeeper.errors import DataError
 from watchkeeper.profiles import Profile, categorical, merge, numeric
 from watchkeeper.records import ALL
 from watchkeeper.schema import Feature, Kind
+from watchkeeper.segments import MOST, Segmentation, freeze
 from watchkeeper.stats.grid import (
     MAX_RATIO,
     NAN,
@@ -35,6 +38,8 @@ from watchkeeper.stats.grid import (
 
 UNLABELLED = "none"
 """The label, in the summarising expression, of rows without one."""
+SEGMENT = "(segment)"
+"""The column, in the summarising expression, that numbers the segment of each row, as `Segmentation.names` does."""
 GUESSED = 20_000
 """Rows of a CSV that its types are guessed from."""
 
@@ -52,13 +57,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The profile of one column of one version in one grain under one label (`ALL` or an outcome)."""
+    """The profile of one column of one version in one grain under one label (`ALL` or an outcome), in a segment or in
+    all rows."""
 
     column: str
     version: str
     label: str
     start: datetime | None
     profile: Profile
+    segment: str = ALL
 
 
 def connect() -> ibis.backends.duckdb.Backend:
@@ -320,16 +327,18 @@ def summary(table: ir.Table, plans: Iterable[Plan]) -> ir.Table:
     """The summarising expression: counts per column, version, grain, label and bin (or value).
 
     Args:
-        table: the rows; `version`, `grain_start` and `label` are used where present.
+        table: the rows; `version`, `grain_start`, `label` and `SEGMENT` are used where present.
         plans: the columns to summarise.
 
-    Returns rows of `column, version, grain_start, label, bin, value, n, low, high`.
+    Returns rows of `column, version, grain_start, label, bin, value, n, low, high`, and `segment` where there are any.
     """
     keys = {}  # what rows are counted by, beside the bin; the rest is constant and costs nothing
     if "version" in table.columns:
         keys["version"] = table["version"].fill_null(ALL)
     if "grain_start" in table.columns:
         keys["grain_start"] = table["grain_start"]
+    if SEGMENT in table.columns:
+        keys["segment"] = table[SEGMENT]
     parts = [_counted(table, plan, keys) for plan in plans]
     return ibis.union(*parts) if len(parts) > 1 else parts[0]
 
@@ -351,34 +360,40 @@ def _counted(table: ir.Table, plan: Plan, keys: Mapping[str, ir.Column]) -> ir.T
         "bin": ibis.null("int64"), "value": ibis.null("string"),
         "low": ibis.null("float64"), "high": ibis.null("float64"),
     }  # fmt: skip
-    names = ("version", "grain_start", "label", "bin", "value", "n", "low", "high")
+    parted = ("segment",) if "segment" in keys else ()
+    names = ("version", "grain_start", "label", "bin", "value", "n", "low", "high", *parted)
     there = {name: counted[name] if name in counted.columns else constants[name] for name in names}
     return counted.select(column=ibis.literal(plan.name), **there)
 
 
-def collect(counts: pa.Table, plans: Iterable[Plan]) -> list[Part]:
-    """The rows of `summary` as profiles; columns split by label also come whole."""
+def collect(counts: pa.Table, plans: Iterable[Plan], segments: Sequence[str] = (ALL,)) -> list[Part]:
+    """The rows of `summary` as profiles; columns split by label also come whole.
+
+    Args:
+        segments: the names of the segments by their numbers, where there are any.
+    """
     by_name = {plan.name: plan for plan in plans}
-    names = ("column", "version", "grain_start", "label")
+    names = ["column", "version", "grain_start", "label", *(["segment"] if "segment" in counts.column_names else [])]
     codes = {name: counts.column(name).combine_chunks().dictionary_encode() for name in names}
     group = np.zeros(counts.num_rows, dtype=np.int64)
     for code in codes.values():
         group = group * (len(code.dictionary) + 1) + code.indices.fill_null(len(code.dictionary)).to_numpy()
     order = np.argsort(group, kind="stable")
     fields = {name: counts.column(name).to_numpy() for name in ("bin", "value", "n", "low", "high")}
-    wholes: dict[tuple[str, str, datetime | None], list[Profile]] = {}
+    wholes: dict[tuple[str, str, datetime | None, str], list[Profile]] = {}
     parts = []
     for at in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else ():
-        column, version, start, label = (codes[name][int(at[0])].as_py() for name in names)
+        column, version, start, label, *parted = (codes[name][int(at[0])].as_py() for name in names)
+        segment = segments[parted[0] if parted else 0]
         start = start.replace(tzinfo=UTC) if start else None
         profile = _profile({name: field[at] for name, field in fields.items()}, by_name[column])
-        wholes.setdefault((column, version, start), []).append(profile)
+        wholes.setdefault((column, version, start, segment), []).append(profile)
         if label != UNLABELLED:
-            parts.append(Part(column, version, label, start, profile))
-    for (column, version, start), profiles in wholes.items():
+            parts.append(Part(column, version, label, start, profile, segment))
+    for (column, version, start, segment), profiles in wholes.items():
         whole = merge(profiles)
         assert whole is not None
-        parts.append(Part(column, version, ALL, start, whole))
+        parts.append(Part(column, version, ALL, start, whole, segment))
     return parts
 
 
@@ -400,3 +415,55 @@ def summarise(table: ir.Table, plans: Iterable[Plan]) -> list[Part]:
     """Profiles of a whole table, such as reference data."""
     plans = list(plans)
     return collect(summary(table, plans).to_pyarrow(), plans)
+
+
+# Segments
+
+Missing = Mapping[str, tuple[float | str, ...]]
+"""Columns to the values that stand for "unknown" in them."""
+
+
+def segmentation(table: ir.Table, columns: tuple[str, ...], missing: Missing) -> Segmentation:
+    """The segments by these columns that a reference table gives."""
+    parts = _categories(table, columns, missing)
+    shown = table.select(**parts).drop_null()
+    counted = shown.group_by([*parts]).agg(n=shown.count())
+    ranked = counted.order_by([counted["n"].desc(), *parts]).limit(MOST).to_pyarrow().to_pylist()
+    return freeze(columns, [(tuple(row[part] for part in parts), row["n"]) for row in ranked])
+
+
+def segmented(table: ir.Table, known: ir.Table, segments: Segmentation, missing: Missing) -> ir.Table:
+    """The table with the number of each row's segment in `SEGMENT`.
+
+    Args:
+        known: what `numbered` gives, as a table of the same engine.
+    """
+    parts = _categories(table, segments.columns, missing)
+    shown = table.mutate(**parts)
+    joined = shown.left_join(known, [shown[part] == known[f"{part} known"] for part in parts])
+    lacking = reduce(or_, (joined[part].isnull() for part in parts))
+    rest = len(segments.values)
+    number = ibis.ifelse(lacking, rest + 1, joined["segment known"].fill_null(rest))
+    return joined.select(*table.columns, **{SEGMENT: number})
+
+
+def numbered(segments: Segmentation) -> pa.Table:
+    """The values of a segmentation, each part in a column of its own, with the numbers of their segments."""
+    parts = [pa.array([value[i] for value in segments.values], pa.string()) for i in range(len(segments.columns))]
+    columns = {f"{_part(i)} known": part for i, part in enumerate(parts)}
+    return pa.table({**columns, "segment known": pa.array(range(len(segments.values)), pa.int64())})
+
+
+def _categories(table: ir.Table, columns: tuple[str, ...], missing: Missing) -> dict[str, ir.StringColumn]:
+    return {_part(i): declared(category(table[name]), missing.get(name, ())) for i, name in enumerate(columns)}
+
+
+def _part(i: int) -> str:
+    return f"(part {i})"
+
+
+def summarise_segments(table: ir.Table, plans: Iterable[Plan], segments: Segmentation, missing: Missing) -> list[Part]:
+    """Profiles of each segment of a whole table."""
+    plans = list(plans)
+    parted = segmented(table, ibis.memtable(numbered(segments)), segments, missing)
+    return collect(summary(parted, plans).to_pyarrow(), plans, segments.names)

@@ -27,6 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from watchkeeper import records
 from watchkeeper.errors import ConflictError, StateError
 from watchkeeper.profiles import Key, Profile
+from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store.sources import Part
 from watchkeeper.windows import Window
@@ -125,6 +126,13 @@ CHAMPIONS = sa.Table(
     sa.Column("since", Instant, primary_key=True),
     sa.Column("version", sa.String, nullable=False),
     sa.Column("because", sa.String, nullable=False),
+)
+SEGMENTS = sa.Table(
+    "segments",
+    METADATA,
+    sa.Column("model", sa.String, primary_key=True),
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("data", Json, nullable=False),
 )
 CURSORS = sa.Table(
     "cursors",
@@ -266,7 +274,7 @@ class Transaction:
             query = query.order_by(column.desc() if order.startswith("-") else column)
         return [_row(cls, found) for found in self._connection.execute(query.limit(limit)).mappings()]
 
-    # profiles and grids
+    # profiles, grids and segments
 
     def put_profiles(
         self, model: str, parts: Iterable[Part], starts: Sequence[datetime] = (), columns: Sequence[str] = ()
@@ -275,7 +283,7 @@ class Transaction:
         if starts:
             stale = (PROFILES.c.model == model, PROFILES.c.start.in_(starts), PROFILES.c.column.in_(columns))
             self._connection.execute(sa.delete(PROFILES).where(*stale))
-        keys = [(Key(model, p.version, records.ALL, p.column, p.label, p.start), p.profile) for p in parts]
+        keys = [(Key(model, p.version, p.segment, p.column, p.label, p.start), p.profile) for p in parts]
         values = [
             {**dataclasses.asdict(key), "id": key.id, "n": profile.n, "data": profile.to_bytes()}
             for key, profile in keys
@@ -283,8 +291,16 @@ class Transaction:
         if values:
             self._replace(PROFILES, values)
 
-    def profiles(self, model: str, window: Window | None, **equal: object) -> list[tuple[Key, Profile]]:
-        """The profiles of the grains in a window, or the reference ones for None."""
+    def profiles(
+        self, model: str, window: Window | None, segment: str | None = records.ALL, **equal: object
+    ) -> list[tuple[Key, Profile]]:
+        """The profiles of the grains in a window, or the reference ones for None.
+
+        Args:
+            segment: those of all rows, unless another segment is named; None for every segment's and all rows'.
+        """
+        if segment is not None:
+            equal["segment"] = segment
         query = sa.select(PROFILES).where(PROFILES.c.model == model)
         if window is None:
             query = query.where(PROFILES.c.start.is_(None))
@@ -326,6 +342,25 @@ class Transaction:
     def grids(self, model: str) -> dict[str, Grid]:
         found = self._connection.execute(sa.select(GRIDS).where(GRIDS.c.model == model))
         return {row.column: Grid.from_dict(row.data) for row in found}
+
+    def put_segmentations(self, model: str, segmentations: Iterable[Segmentation]) -> None:
+        """Store the values of segmentations that have none yet; once there, they stay."""
+        there = {one.key for one in self.segmentations(model)}
+        values = [
+            {"model": model, "key": one.key, "data": {"columns": one.columns, "values": one.values}}
+            for one in segmentations
+            if one.key not in there
+        ]
+        if values:
+            self._connection.execute(sa.insert(SEGMENTS), values)
+
+    def segmentations(self, model: str) -> list[Segmentation]:
+        """Every segmentation that the model has or had, by its key."""
+        query = sa.select(SEGMENTS.c.data).where(SEGMENTS.c.model == model).order_by(SEGMENTS.c.key)
+        return [
+            Segmentation(tuple(row.data["columns"]), tuple(map(tuple, row.data["values"])))
+            for row in self._connection.execute(query)
+        ]
 
     # configuration, champions, cursors
 
