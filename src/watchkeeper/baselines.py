@@ -130,7 +130,7 @@ def _model(config: ModelConfig | Config | str | Path) -> ModelConfig:
 
 def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None) -> Baseline:
     rows, names = side.rows, tuple(side.table.columns)
-    probe = Side(side.title, sample(side.table, "probe"))
+    probe = Side(side.title, sample(side.table))
     if model is None:
         columns, skipped = infer(side, probe, only)
     else:

@@ -8,6 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import ibis
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -54,6 +56,12 @@ def folder(path: Path, write: Callable[[Path], Path], ending: str) -> Path:
     return path
 
 
+def of_ibis(connection: Any) -> Any:
+    connection.raw_sql("CREATE TABLE mine (age DOUBLE, country VARCHAR, calls INTEGER)")
+    connection.raw_sql("INSERT INTO mine VALUES (30.5, 'NL', 1), (41.0, 'DE', 2), (NULL, NULL, 3)")
+    return connection.table("mine")
+
+
 ONCE: dict[str, Callable[[Path], Any]] = {
     "pandas": lambda path: frame(),
     "pandas with an index": lambda path: frame().set_index(pd.Index([7, 8, 9])),
@@ -61,6 +69,11 @@ ONCE: dict[str, Callable[[Path], Any]] = {
     "pandas with its own types": lambda path: frame().convert_dtypes(),
     "polars": lambda path: pl.DataFrame(ROWS),
     "polars with categories": lambda path: pl.DataFrame(ROWS).cast({"country": pl.Categorical}),
+    "polars, lazy": lambda path: pl.LazyFrame(ROWS),
+    "DuckDB": lambda path: duckdb.connect().from_arrow(pa.table(ROWS)),
+    "Ibis in DuckDB": lambda path: of_ibis(ibis.duckdb.connect()),
+    "Ibis in memory": lambda path: ibis.memtable(pa.table(ROWS)),
+    "Ibis in SQLite": lambda path: of_ibis(ibis.sqlite.connect(path / "mine.sqlite")),
     "Arrow": lambda path: pa.table(ROWS),
     "Arrow in chunks": lambda path: pa.concat_tables([pa.table(ROWS).slice(0, 1), pa.table(ROWS).slice(1)]),
     "Arrow with dictionaries": lambda path: pa.table(
@@ -82,6 +95,7 @@ TWICE: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The 'future.infer_string' option")  # of Ibis, where it reads SQLite
 @pytest.mark.parametrize("source", [*ONCE, *TWICE])
 def test_every_kind_of_source_gives_the_same_rows(tmp_path: Path, source: str) -> None:
     times = 1 if source in ONCE else 2

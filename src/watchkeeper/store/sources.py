@@ -78,13 +78,16 @@ def read(connection: ibis.BaseBackend, data: Any, name: str) -> ir.Table:
 
     Args:
         data: a path to CSV or Parquet (a file, a folder or a glob), a pandas or Polars data frame, an Arrow
-            table, or whatever else narwhals knows.
+            table, a DuckDB relation, an Ibis table, or whatever else narwhals knows. An Ibis table in DuckDB stays
+            on its own connection; those of other engines, and DuckDB relations, are fetched whole.
         name: what to call it in messages and in the engine.
 
     Raises DataError where there is nothing to read or it cannot be read.
     """
     if isinstance(data, (str, Path)):
         return _read_path(connection, Path(data), name)
+    if isinstance(data, ir.Table) and isinstance(ibis.get_backend(data), ibis.backends.duckdb.Backend):
+        return data
     arrow = data if isinstance(data, pa.Table) else _arrow(data, name)
     if not arrow.num_columns:
         raise DataError(f"{name} has no columns")
@@ -104,13 +107,18 @@ def read(connection: ibis.BaseBackend, data: Any, name: str) -> ir.Table:
 
 
 def _arrow(data: Any, name: str) -> pa.Table:
+    if isinstance(data, ir.Table):
+        return data.to_pyarrow()
+    if isinstance(data, duckdb.DuckDBPyRelation):
+        return data.to_arrow_table()
     try:
-        frame = nw.from_native(data, eager_only=True)
+        frame = nw.from_native(data)
+        frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
         return frame.to_arrow().select(range(len(frame.columns)))  # without the index that pandas adds
     except TypeError as problem:
         raise DataError(
             f"{name} is a {type(data).__name__}, which cannot be read; give a path, a pandas or Polars data frame,"
-            " or an Arrow table"
+            " an Arrow table, a DuckDB relation or an Ibis table"
         ) from problem
     except (pa.ArrowException, NarwhalsError) as problem:
         found = "; ".join(" ".join(str(part).split()) for part in problem.args)

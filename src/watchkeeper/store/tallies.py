@@ -19,7 +19,7 @@ import pyarrow as pa
 from watchkeeper.profiles import Profile, categorical, numeric
 from watchkeeper.schema import Kind
 from watchkeeper.stats.grid import DATE_SENTINELS, INVALID, NULL, SENTINELS, Grid, Ints, Tally
-from watchkeeper.store.sources import Plan, category, declared, read, scalars
+from watchkeeper.store.sources import Plan, category, connect, declared, read, scalars
 
 SAMPLE = 50_000
 """Rows that are enough to tell of which kind a column is, and to fit a grid."""
@@ -34,14 +34,14 @@ def invalid(name: str) -> str:
     return f"{name}_invalid"
 
 
-def sample(table: ir.Table, name: str) -> ir.Table:
+def sample(table: ir.Table) -> ir.Table:
     """At most about `SAMPLE` rows of a table, chosen at random and the same ones each time, as a table in memory."""
     rows = int(scalars(table, {"rows": table.count()})["rows"])
     if rows <= SAMPLE:
         return table
     chance = np.random.default_rng(1)
     kept = [batch.filter(pa.array(chance.random(batch.num_rows) * rows < SAMPLE)) for batch in _stream(table)]
-    return read(table.get_backend(), pa.Table.from_batches(kept), name)
+    return read(connect(), pa.Table.from_batches(kept), "sample")
 
 
 def fit_grids(
