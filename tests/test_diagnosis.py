@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -102,3 +103,10 @@ def test_samples_are_those_that_show_the_trouble_best(metric: str, cause: str, o
 
 def test_samples_are_ordered_for_metrics_that_exist() -> None:
     assert set(SAMPLES) <= set(METRICS)
+
+
+def test_a_segment_is_named_and_hundreds_of_them_are_not_detailed() -> None:
+    many = [replace(verdict("age", 0.3 + i / 1000), id=f"verdict-{i}", segment=f"country=C{i:03}") for i in range(200)]
+    found = explain(incident(*many), {})
+    assert found["summary"].startswith("age in country=C199: population stability index 0.499")
+    assert [c["segment"] for c in found["columns"]] == [f"country=C{i:03}" for i in range(199, 149, -1)]

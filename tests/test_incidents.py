@@ -424,3 +424,40 @@ def test_a_window_longer_than_the_time_to_resolve_is_no_hindrance() -> None:
     for day in (11, 12):
         assert story.look(verdict(day, HEALTHY)) == []
     assert story.look(verdict(13, HEALTHY))[0].reason is Reason.RECOVERED
+
+
+# segments
+
+
+def in_segment(day: int, segment: str, status: Status = BREACH, **other: Any) -> Verdict:
+    found = verdict(day, status, **other)
+    return replace(found, id=row_id("verdict", found.id, segment), segment=segment)
+
+
+def test_segments_are_signals_of_one_incident_that_names_them() -> None:
+    story = Story()
+    story.look(verdict(10, HEALTHY), in_segment(10, "country=NL"), in_segment(10, "country=DE", HEALTHY))
+    assert story.last.title == "Drift: age in country=NL"
+    assert set(story.last.signals) == {"drift|age|country=NL"}
+    (step,) = story.look(verdict(11), in_segment(11, "country=NL", value=0.9), in_segment(11, "country=DE", HEALTHY))
+    assert (step.reason, step.note) == (Reason.BREACH_SPREADS, "age")
+    assert story.last.title == "Drift: age in country=NL, age"
+    assert len(story.incidents) == 1
+
+
+def test_an_incident_of_a_segment_is_over_when_the_segment_is_well() -> None:
+    story = Story()
+    story.look(in_segment(10, "country=NL"))
+    for day in (11, 12, 13):
+        story.look(verdict(day, HEALTHY), in_segment(day, "country=NL", NOTHING))
+    assert story.last.state is IncidentState.OPEN, "the others being well says nothing of it"
+    story.look(verdict(14, HEALTHY), in_segment(14, "country=NL", HEALTHY))
+    assert story.last.state is IncidentState.RESOLVED
+
+
+def test_hundreds_of_segments_that_join_at_once_are_not_all_named() -> None:
+    story = Story()
+    story.look(verdict(10))
+    (step,) = story.look(verdict(11), *(in_segment(11, f"country=C{i:03}") for i in range(100)))
+    assert step.note.endswith("age in country=C009 and 90 more")
+    assert len(story.last.signals) == 101

@@ -36,15 +36,19 @@ SAMPLES = {"sentinel_rate": "extreme", "null_rate": "missing", "out_of_range": "
 """By metric: which predictions show the trouble best, in the words of the log's `samples`."""
 
 
+MOST = 50
+"""Signals that the evidence details, the strongest; segments may bring hundreds."""
+
+
 def explain(incident: Incident, points: Mapping[str, Point]) -> dict[str, Any]:
-    """The evidence of an incident: summary, branch, recommendation, and its columns ranked by strength.
+    """The evidence of an incident: summary, branch, recommendation, and its columns ranked by strength, `MOST` at most.
 
     Args:
         points: the points that the signals' verdicts judged, by verdict id.
     """
     ranked = sorted(incident.signals.values(), key=strength, reverse=True)
     columns = []
-    for signal in ranked:
+    for signal in ranked[:MOST]:
         point = points.get(signal["verdict"])
         columns.append(
             {

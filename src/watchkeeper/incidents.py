@@ -33,6 +33,9 @@ NEW = "new"
 CLOSED_BY = "closed_by"
 """In the evidence of an incident that a new champion ended: the id of its rollout."""
 
+NAMED = 10
+"""How many of the signals that join an incident at once its timeline names; segments may bring hundreds."""
+
 BY_COLUMN = frozenset({"missing values", "sentinel values", "new values", "drift"})
 """Causes whose incidents are told by the columns they are in; the others by the monitors that found them."""
 
@@ -114,7 +117,8 @@ def _one_cause(
         return after, [step(before, after, now, Reason.BREACH_WORSENS, because=because)]
     new = sorted(set(signals) - set(before.signals))
     if new:
-        note = ", ".join(_name(before.cause, signals[at]) for at in new)
+        names = [_name(before.cause, signals[at]) for at in new]
+        note = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
         return after, [step(before, after, now, Reason.BREACH_SPREADS, note=note, because=because)]
     return after, []
 
