@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
-from io import StringIO
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from rich.console import Console
 from scipy.stats import binom, ks_2samp, wasserstein_distance
 
 from watchkeeper.baselines import default_model
-from watchkeeper.comparison import compare, looks
+from watchkeeper.comparison import Comparison, compare, looks
 from watchkeeper.errors import ConfigError, DataError
-from watchkeeper.findings import Comparison, Look, show
+from watchkeeper.findings import Look
 from watchkeeper.monitors import plan
 from watchkeeper.profiles import Subject
 from watchkeeper.records import Status
@@ -30,6 +30,7 @@ from watchkeeper.testing import profile_of
 
 POINT = {
     "column", "segment", "metric", "value", "low", "high", "limit", "n_current", "n_baseline", "breach", "reason",
+    "since",
 }  # fmt: skip
 
 
@@ -319,7 +320,7 @@ def test_a_missing_column_is_a_breach_of_its_own() -> None:
         {
             "column": "temp", "segment": "", "metric": "missing_column", "value": None, "low": None, "high": None,
             "limit": None, "n_current": 300, "n_baseline": 300, "breach": True,
-            "reason": "column is missing from the current data",
+            "reason": "column is missing from the current data", "since": None,
         }
     ]  # fmt: skip
 
@@ -645,31 +646,6 @@ def test_it_shows_itself_as_text() -> None:
     assert repr(compare(frame(500, 1), frame(500, 1))) == "No limit is breached: 29 looks at 5 columns."
 
 
-def test_a_terminal_is_told_breaches_first() -> None:
-    before = frame(500, 1).assign(id=[f"r{i}" for i in range(500)], gone=1)
-    after = frame(500, 2, shift=8).assign(id="[red]x[/red]", new=1)
-    console = Console(file=StringIO(), width=200)
-    show(compare(before, after), console)
-    lines = [line for line in console.file.getvalue().splitlines() if "?" not in line]  # type: ignore[attr-defined]
-    assert lines[0] == "changed: 2 of 6 columns breach a limit: temp, gone."
-    assert [line.split()[:2] for line in lines[1:6]] == [["✗", "temp:"]] * 4 + [["✗", "gone:"]]
-    assert "within the limit; 500 rows in the reference, 500 now" in lines[6]
-    assert lines[-2:] == [
-        "  left out: id: an id: 500 different values in 500 rows of the reference",
-        "  only in the current data: new",
-    ]
-
-
-def test_a_healthy_comparison_is_told_in_two_lines() -> None:
-    data = frame(500, 1)
-    console = Console(file=StringIO(), width=200)
-    show(compare(data, data), console)
-    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
-        "healthy: No limit is breached: 29 looks at 5 columns.",
-        "29 looks of 29 within the limit; 500 rows in the reference, 500 now",
-    ]
-
-
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -692,3 +668,121 @@ def test_json_is_written(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be written: No such file or directory"):
         compare(frame(100, 1), frame(100, 2)).save_json(tmp_path / "nowhere" / "found.json")
+
+
+# Importance
+
+
+def test_important_columns_come_first_and_weigh_more() -> None:
+    before, after = frame(500, 1), frame(500, 2, shift=8).assign(origin="ZZ")
+    plain = compare(before, after)
+    assert plain.columns[:2] == ("origin", "temp")
+    assert plain.drifted_share == 2 / 5
+    assert plain.weighted_drifted_share is None
+    weighed = compare(before, after, importance={"wet": 5, "temp": 3, "month": 0, "origin": 2.0})
+    assert weighed.columns[:3] == ("wet", "temp", "origin")
+    assert weighed.drifted == ("temp", "origin")
+    assert weighed.weighted_drifted_share == pytest.approx(0.5)
+    assert weighed.points == plain.points, "importance moves no limit"
+    assert weighed.to_dict()["weighted_drifted_share"] == pytest.approx(0.5)
+
+
+def test_missing_values_alone_are_no_drift() -> None:
+    comparison = compare(frame(500, 1), frame(500, 1).assign(temp=np.nan), importance={"temp": 1})
+    assert breached(comparison) == {("temp", "null_rate")}
+    assert comparison.drifted == ()
+    assert comparison.weighted_drifted_share == 0
+
+
+@pytest.mark.parametrize(
+    ("importance", "said"),
+    [
+        ({"tmep": 1}, 'importance has a column "tmep" and the reference has none; did you mean "temp"?'),
+        ({"temp": -1}, 'the importance of "temp" must be a number from 0 on, found -1'),
+        ({"temp": float("nan")}, "must be a number from 0 on, found nan"),
+        ({"temp": "much"}, "must be a number from 0 on, found 'much'"),
+    ],
+)
+def test_a_wrong_importance_is_refused(importance: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        compare(frame(10, 1), frame(10, 2), importance=importance)
+
+
+# Time
+
+
+def timed(rows: int, seed: int, start: str, days: float) -> pd.DataFrame:
+    """Rows that are evenly spread over some days."""
+    at = pd.Timestamp(start) + pd.to_timedelta(np.arange(rows) * days / rows, unit="D").round("s")
+    return frame(rows, seed).assign(ts=at)
+
+
+def spoilt(data: pd.DataFrame, since: str) -> pd.DataFrame:
+    late = data["ts"] >= since
+    return data.assign(
+        temp=data["temp"] + 8 * late,
+        origin=data["origin"].where(~late | (data.index % 3 > 0), "ZZ"),
+        **{"wind speed": data["wind speed"].where(~late | (data.index % 3 > 0))},
+    )
+
+
+def test_since_when_a_limit_is_breached_is_told() -> None:
+    before, after = timed(3000, 1, "2024-01-01", 60), timed(3000, 2, "2024-03-01", 40)
+    comparison = compare(before, spoilt(after, "2024-03-21"), timestamp="ts")
+    assert {look.column for look in comparison.breaches} == {"temp", "wind speed", "origin"}
+    began = datetime(2024, 3, 21, tzinfo=UTC)
+    assert all(look.since and abs(look.since - began).days <= 1 for look in comparison.breaches)
+    moved = found(comparison, "temp", "wasserstein")
+    assert moved.sentence.endswith(", since 2024-03-21 UTC")
+    assert all(look.since is None for look in comparison.points if not look.breach)
+    assert moved.to_dict()["since"] == "2024-03-21T00:00:00+00:00"
+
+
+def test_a_time_changes_no_figure() -> None:
+    before, after = timed(2000, 1, "2024-01-01", 60), spoilt(timed(2000, 2, "2024-03-01", 40), "2024-03-21")
+    plain = compare(before, after.assign(ts=after["ts"] - pd.Timedelta("60D")))
+    cut = compare(before, after.assign(ts=after["ts"] - pd.Timedelta("60D")), timestamp="ts")
+    assert plain.timestamp == ""
+    assert [{**look.to_dict(), "since": None} for look in cut.points] == [look.to_dict() for look in plain.points]
+    subject = cut.subjects["temp"]
+    assert sum(part.n for _, part in subject.parts) == subject.n
+    assert [start for start, _ in subject.parts] == sorted(start for start, _ in subject.parts)
+
+
+def test_the_only_time_serves_where_the_current_data_follow() -> None:
+    before, after = timed(600, 1, "2024-01-01", 60), timed(600, 2, "2024-03-01", 40)
+    assert compare(before, after).timestamp == "ts"
+    assert compare(after, before).timestamp == ""
+    assert compare(before.assign(born=before["ts"]), after.assign(born=after["ts"])).timestamp == ""
+
+
+@pytest.mark.parametrize("days", [0.02, 0.5, 5, 30, 300, 1500, 9000])
+def test_time_is_cut_into_a_few_whole_periods(days: float) -> None:
+    after = timed(700, 2, "2024-03-01", days)
+    late = after.assign(ts=after["ts"].where(after.index % 7 > 0))
+    comparison = compare(frame(700, 1), late, timestamp="ts")
+    parts = comparison.subjects["temp"].parts
+    assert 10 <= len(parts) <= 60
+    assert sum(part.n for _, part in parts) == 600, "rows without a time are in no period"
+    assert comparison.subjects["temp"].n == 700
+
+
+def test_times_as_text_and_with_zones_are_read() -> None:
+    after = timed(600, 2, "2024-03-01", 40)
+    expected = [start for start, _ in compare(frame(600, 1), after, timestamp="ts").subjects["temp"].parts]
+    for dressed in (after.assign(ts=after["ts"].astype(str)), after.assign(ts=after["ts"].dt.tz_localize("UTC"))):
+        found = compare(frame(600, 1), dressed, timestamp="ts").subjects["temp"].parts
+        assert [start for start, _ in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "said"),
+    [
+        ("tss", 'the current data has no column "tss" to take the time from; did you mean "ts"?'),
+        ("temp", "should say when each row was made and holds float64 values"),
+        ("origin", "should say when each row was made and holds no date or time"),
+    ],
+)
+def test_a_wrong_time_is_refused(timestamp: str, said: str) -> None:
+    with pytest.raises(DataError, match=re.escape(said)):
+        compare(frame(50, 1), timed(50, 2, "2024-03-01", 40), timestamp=timestamp)

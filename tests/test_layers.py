@@ -30,6 +30,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "incidents",
         "diagnosis",
         "rollouts",
+        "summaries",
+        "periods",
     ),
     3: ("store", "store.*"),
     4: (
@@ -52,6 +54,9 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "client",
         "baselines",
         "comparison",
+        "comparison_report",
+        "overview",
+        "terminal",
         "findings",
         "words",
         "config",

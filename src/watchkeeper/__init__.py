@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from watchkeeper.baselines import Baseline, profile
     from watchkeeper.client import Client
-    from watchkeeper.comparison import compare
-    from watchkeeper.findings import Comparison
+    from watchkeeper.comparison import Comparison, compare
 
     __version__: str
 
@@ -27,7 +26,7 @@ __all__ = ["Baseline", "Client", "Comparison", "__version__", "compare", "profil
 _HOMES = {
     "Baseline": "watchkeeper.baselines",
     "Client": "watchkeeper.client",
-    "Comparison": "watchkeeper.findings",
+    "Comparison": "watchkeeper.comparison",
     "compare": "watchkeeper.comparison",
     "profile": "watchkeeper.baselines",
 }

@@ -12,7 +12,7 @@ import threading
 import webbrowser
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.tree import Tree
 
-from watchkeeper import baselines, comparison, config, events, findings, words
+from watchkeeper import baselines, comparison, config, events, terminal, words
 from watchkeeper.demo.story import SERVING, Demo, Story
 from watchkeeper.engine import Engine
 from watchkeeper.errors import DataError, StateError, WatchkeeperError
@@ -149,9 +149,13 @@ def check(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write all points as JSON; - for standard output.")
     ] = None,
+    timestamp: Annotated[
+        str | None, typer.Option(help="The column that says when a row was made: tells since when a limit is breached.")
+    ] = None,
 ) -> None:
     """Compare two data sets. Exit code 0: healthy. 1: a limit is breached. 2: the comparison could not be made."""
-    found = comparison.compare(str(reference), str(current), config=config_file)
+    with _patience("Comparing the two data sets"):
+        found = comparison.compare(str(reference), str(current), config=config_file, timestamp=timestamp)
     if html is not None:
         found.save_html(html)
     if json_file == Path("-"):
@@ -159,7 +163,7 @@ def check(
     else:
         if json_file is not None:
             found.save_json(json_file)
-        findings.show(found, out)
+        terminal.show(found, out)
     raise typer.Exit(0 if found.healthy else 1)
 
 
@@ -276,6 +280,20 @@ def audit_verify(store: Store = STORE) -> None:
         err.print(f"[bold red]broken:[/] entry {broken.seq} of {show_time(broken.at)} UTC does not fit the chain")
         raise typer.Exit(1)
     out.print(f"{len(entries):,} entries, unbroken")
+
+
+@contextmanager
+def _patience(what: str) -> Iterator[None]:
+    """Show on a terminal that work goes on, once it has taken a second."""
+    status = err.status(f"{what} …")
+    timer = threading.Timer(1.0, status.start)
+    if err.is_terminal:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        status.stop()
 
 
 # serving

@@ -6,26 +6,40 @@ comparison.healthy
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from watchkeeper import policy
-from watchkeeper.baselines import ENDING, Baseline, profile
+from watchkeeper import comparison_report, policy, report
+from watchkeeper.baselines import ENDING, Baseline, profile, write
 from watchkeeper.errors import ConfigError, DataError
-from watchkeeper.findings import MISSING, Comparison, Look
+from watchkeeper.findings import MISSING, Findings, Look
 from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, measure
+from watchkeeper.periods import since
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Status
-from watchkeeper.schema import Config, Feature, ModelConfig
+from watchkeeper.schema import Config, Feature, Kind, ModelConfig
 from watchkeeper.store import sources
-from watchkeeper.tables import Side, counts, listed
+from watchkeeper.tables import Side, check_time, counts, counts_by_period, first_time, listed, near
 from watchkeeper.windows import Window
 
 _NEVER = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 2, tzinfo=UTC))
 """Rows need a window; tables that are compared as a whole have none."""
+
+
+class Comparison(Findings):
+    """What `compare` found. It shows itself in a notebook and writes itself as a report."""
+
+    def save_html(self, path: str | Path) -> None:
+        """Write a report that opens in any browser, offline. Raises DataError where it cannot be written."""
+        write(path, report.page(comparison_report.report_of(self), datetime.now(UTC)))
+
+    def _repr_html_(self) -> str:
+        return report.glance(comparison_report.report_of(self))
 
 
 def compare(
@@ -35,6 +49,8 @@ def compare(
     config: ModelConfig | Config | str | Path | None = None,
     columns: Sequence[str] | None = None,
     false_alarms: float = 0.05,
+    importance: Mapping[str, float] | None = None,
+    timestamp: str | None = None,
 ) -> Comparison:
     """What changed from the reference to the current data.
 
@@ -52,6 +68,11 @@ def compare(
         columns: compare only these.
         false_alarms: the probability that the whole comparison has any breach though nothing changed, at most.
             Each of the `k` looks is given `false_alarms / k`, whatever depends on what.
+        importance: how much each column matters, from 0 on, such as a model's feature importances: it orders what
+            is told and weighs the share of drifted columns, and moves no limit. A column without one weighs nothing.
+        timestamp: the column of the current data that says when each row was made, in UTC where it names no zone.
+            It tells since when a limit is breached, and how each column went. By default the only column of dates
+            or times on both sides, if the current data begin no sooner than the reference's end.
 
     Without a configuration these limits hold, each breached only if the whole interval lies beyond it:
 
@@ -72,11 +93,20 @@ def compare(
     """
     if not 0 < false_alarms < 1:
         raise ConfigError(f"false_alarms must lie between 0 and 1, found {false_alarms}")
+    weights = _weights(importance or {})
     baseline = _baseline(reference, config, columns)
+    for name in weights:
+        if name not in baseline.names:
+            raise ConfigError(
+                f'importance has a column "{name}" and the reference has none; {near(name, baseline.names)}'
+            )
     connection = sources.connect()
     try:
         after = Side("the current data", sources.read(connection, current, "current"))
-        return _compare(baseline, after, false_alarms)
+        if timestamp is not None:
+            check_time(after, timestamp)
+        clock = _time_column(baseline, after) if timestamp is None else timestamp
+        return replace(_compare(baseline, after, false_alarms, clock), importance=weights)
     finally:
         connection.disconnect()
 
@@ -95,7 +125,31 @@ def _baseline(
     return reference
 
 
-def _compare(baseline: Baseline, after: Side, false_alarms: float) -> Comparison:
+def _weights(importance: Mapping[str, float]) -> dict[str, float]:
+    for name, weight in importance.items():
+        if not (isinstance(weight, Real) and math.isfinite(weight) and weight >= 0):
+            raise ConfigError(f'the importance of "{name}" must be a number from 0 on, found {weight!r}')
+    return {str(name): float(weight) for name, weight in importance.items()}
+
+
+def _time_column(baseline: Baseline, after: Side) -> str:
+    """The column that says when a row was made, as far as the data show it: the only one of moments on both sides,
+    where those of the current data begin no sooner than the reference's end. Else "".
+    """
+    moments = [
+        name
+        for name, column in baseline.columns.items()
+        if column.kind is Kind.DATETIME
+        and name in after.table.columns
+        and sources.kind_of(after.table[name]) is Kind.DATETIME
+    ]
+    if len(moments) != 1:
+        return ""
+    end, start = baseline.profiles[moments[0]].high, first_time(after, moments[0])
+    return moments[0] if end is not None and start is not None and start >= end else ""
+
+
+def _compare(baseline: Baseline, after: Side, false_alarms: float, timestamp: str) -> Comparison:
     model, rows, names = baseline.model, after.rows, after.table.columns
     skipped = dict(baseline.skipped)
     watches = _watches(baseline, names, skipped)
@@ -111,9 +165,20 @@ def _compare(baseline: Baseline, after: Side, false_alarms: float) -> Comparison
     version = Config.model_construct(models={"comparison": model}, channels={}).version
     chosen = list(dict.fromkeys(watch.column for watch in watches))
     features = {name: model.features.get(name) or Feature(name, MODEL_COLUMNS[name]) for name in chosen}
-    current = counts(after, features, baseline.grids, baseline.truths)
+    sides = after, features, baseline.grids, baseline.truths
+    current, parts = counts_by_period(*sides, timestamp) if timestamp else (counts(*sides), [])
     subjects = {
-        name: Subject(current[name], baseline.profiles[name], baseline.grids.get(name), model.threshold, 1, 1, {}, {})
+        name: Subject(
+            current[name],
+            baseline.profiles[name],
+            baseline.grids.get(name),
+            model.threshold,
+            1,
+            1,
+            {},
+            {},
+            tuple((start, part[name]) for start, part in parts),
+        )
         for name in chosen
     }
     found = [_lacking(name, rows, baseline.rows) for name in missing]
@@ -128,6 +193,8 @@ def _compare(baseline: Baseline, after: Side, false_alarms: float) -> Comparison
         false_alarms=false_alarms,
         config=version,
         subjects=subjects,
+        kinds={name: model.features[name].kind if name in model.features else MODEL_COLUMNS[name] for name in subjects},
+        timestamp=timestamp,
     )
 
 
@@ -207,6 +274,8 @@ def _look(watch: Watch, subject: Subject, version: str, raise_limits: bool) -> L
         status=verdict.status,
         reason=verdict.reason.sentence,
         detail=detail,
+        kind=watch.kind,
+        since=since(watch.metric, subject) if verdict.status is Status.BREACH else None,
     )
 
 

@@ -1,23 +1,22 @@
-"""What a comparison of two tables found: each look in words, and the whole as a report, JSON or terminal text."""
+"""What a comparison of two tables found: each look in words, the whole ranked, and as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
-from watchkeeper import charts, report, words
+from watchkeeper import words
 from watchkeeper.baselines import write
 from watchkeeper.metrics import METRICS
 from watchkeeper.profiles import Subject
 from watchkeeper.records import Reason, Status
+from watchkeeper.schema import Kind
 
 MISSING = "missing_column"
 """The metric of a column that the current data lacks."""
@@ -34,6 +33,8 @@ class Look:
         direction, relative: as in a monitor.
         status, reason: what was found, and why, as a sentence.
         detail: what the metric says beside its value, such as the new categories.
+        kind: of the column.
+        since: when a breach began, where the current rows have a time.
     """
 
     column: str
@@ -51,6 +52,8 @@ class Look:
     status: Status
     reason: str
     detail: Mapping[str, Any]
+    kind: str = Kind.NUMERIC
+    since: datetime | None = None
 
     @property
     def breach(self) -> bool:
@@ -62,12 +65,40 @@ class Look:
         up to 0.1)`."""
         if self.metric == MISSING:
             return self.reason
-        return f"{_said(self)} ({self.figures})"
+        began = f", since {words.time(self.since)}" if self.since else ""
+        return f"{_said(self)} ({self.figures}){began}"
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the value lies outside the limit, but not with confidence."""
+        return self.reason == Reason.NOT_CONFIDENT.sentence
+
+    @property
+    def excess(self) -> float:
+        """How many times its limit the metric reaches; in a breach, the end of its interval that is nearer to it.
+
+        Looks of different metrics can be ranked by it. Infinite for a missing column, 0 where nothing was measured.
+        """
+        if self.metric == MISSING:
+            return math.inf
+        near = self.value
+        if self.breach:
+            near = self.low if self.direction == "above" else self.high
+        if near is None or self.limit is None or not math.isfinite(near):
+            return 0.0
+        if self.direction == "below" and self.limit > 0:
+            return self.limit / max(near, 1e-9)
+        return near / self.limit if self.limit else abs(near)
+
+    @property
+    def allowed(self) -> str:
+        """The limit as it was written, in the metric's unit: `up to 0.1`, `from −5 % on`."""
+        value = _allowed(self)
+        return f"up to {value}" if self.direction == "above" else f"from {value} on"
 
     @property
     def figures(self) -> str:
-        value = _allowed(self)
-        limit = f"up to {value}" if self.direction == "above" else f"from {value} on"
+        limit = self.allowed
         if self.low is None or self.high is None:
             return f"allowed {limit}"
         interval = words.interval(self.low, self.high, self.metric, self.column, self.relative)
@@ -87,12 +118,13 @@ class Look:
             "n_baseline": self.n_baseline,
             "breach": self.breach,
             "reason": self.reason,
+            "since": self.since.isoformat() if self.since else None,
         }
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison:
-    """What `compare` found.
+class Findings:
+    """What a comparison of two tables found.
 
     Attributes:
         points: every look that was taken, breaches first, then by column as the reference has them.
@@ -102,6 +134,9 @@ class Comparison:
         false_alarms: the probability that any of the looks breaches though nothing changed, at most.
         config: the name (a hash) of the configuration that was used; equal for equal columns and monitors.
         subjects: the counts behind each compared column.
+        kinds: what each compared column holds.
+        importance: the weight of each column that was given one.
+        timestamp: the column by which the current rows are cut into periods, "" for none.
     """
 
     points: tuple[Look, ...]
@@ -112,6 +147,9 @@ class Comparison:
     false_alarms: float
     config: str
     subjects: Mapping[str, Subject]
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    importance: Mapping[str, float] = field(default_factory=dict)
+    timestamp: str = ""
 
     @property
     def breaches(self) -> tuple[Look, ...]:
@@ -122,17 +160,57 @@ class Comparison:
         """True if no limit is breached. That is no proof that nothing changed: few rows prove little."""
         return not self.breaches
 
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that was looked at: the important ones first, among equals those that breach a limit, and
+        among these the one that lies farthest beyond."""
+        by_column: dict[str, list[Look]] = {}
+        for look in self.points:
+            by_column.setdefault(look.column, []).append(look)
+
+        def rank(column: str) -> tuple[float, bool, float]:
+            looks = by_column[column]
+            broken = [look for look in looks if look.breach]
+            return -self.importance.get(column, 0.0), not broken, -max(look.excess for look in broken or looks)
+
+        return tuple(sorted(by_column, key=rank))
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """The columns whose distribution breaches a limit, in the order of `columns`; missing values are no drift."""
+        moved = {
+            look.column for look in self.breaches if look.metric in METRICS and METRICS[look.metric].needs_baseline
+        }
+        return tuple(column for column in self.columns if column in moved)
+
+    @property
+    def drifted_share(self) -> float:
+        """The share of the compared columns whose distribution breaches a limit."""
+        return len(self.drifted) / len(self.subjects) if self.subjects else 0.0
+
+    @property
+    def weighted_drifted_share(self) -> float | None:
+        """The same with each column counted by its importance; None where no column has any.
+
+        A column without a given importance weighs nothing.
+        """
+        total = math.fsum(self.importance.get(column, 0.0) for column in self.subjects)
+        return math.fsum(self.importance.get(column, 0.0) for column in self.drifted) / total if total else None
+
     @property
     def summary(self) -> str:
         """The whole in one or two sentences."""
         looked = {look.column for look in self.points}
-        changed = list(dict.fromkeys(look.column for look in self.breaches))
+        broken = {look.column for look in self.breaches}
+        changed = [column for column in self.columns if column in broken]
         if changed:
-            names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+            names = ", ".join(words.shortened(name, 48) for name in changed[:5]) + (
+                f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+            )
             return f"{len(changed)} of {words.count(len(looked), 'column')} breach a limit: {names}."
         judged = sum(look.status is Status.HEALTHY for look in self.points)
         text = f"No limit is breached: {words.count(judged, 'look')} at {words.count(len(looked), 'column')}."
-        unsure = sum(look.reason == Reason.NOT_CONFIDENT.sentence for look in self.points)
+        unsure = sum(look.unsure for look in self.points)
         if unsure:
             text += f" {words.count(unsure, 'value')} outside the limit, but not with confidence: more rows would tell."
         if judged < len(self.points):
@@ -151,6 +229,9 @@ class Comparison:
             "extra_columns": list(self.extra_columns),
             "rows": {"reference": self.reference_rows, "current": self.rows},
             "false_alarms": self.false_alarms,
+            "drifted_share": self.drifted_share,
+            "weighted_drifted_share": self.weighted_drifted_share,
+            "importance": dict(self.importance),
         }
 
     def to_json(self) -> str:
@@ -160,90 +241,11 @@ class Comparison:
         """Write `to_dict` as JSON. Raises DataError where that cannot be written."""
         write(path, self.to_json() + "\n")
 
-    def save_html(self, path: str | Path) -> None:
-        """Write a report that opens in any browser, offline. Raises DataError where it cannot be written."""
-        write(path, report.page(self._report(), datetime.now(UTC)))
-
-    def _repr_html_(self) -> str:
-        return report.glance(self._report())
-
     def __repr__(self) -> str:
         lines = [self.summary, *(f"  {look.column}: {look.sentence}" for look in self.breaches[:10])]
         if len(self.breaches) > 10:
             lines.append(f"  and {len(self.breaches) - 10} more in .breaches")
         return "\n".join(lines)
-
-    def _report(self) -> report.Report:
-        anchors = {column: f"column-{i}" for i, column in enumerate(self.subjects)}
-        found: dict[str, list[str]] = {}
-        for look in self.breaches:
-            found.setdefault(look.column, []).append(look.sentence)
-        drawn = [self._chart(column, anchors[column], column in found) for column in self.subjects]
-        notes = [
-            ("Left out", tuple(f"{name}: {why}" for name, why in self.skipped.items())),
-            ("Only in the current data", self.extra_columns),
-        ]
-        return report.Report(
-            title="Comparison with the reference",
-            tone="good" if self.healthy else "bad",
-            verdict="Healthy." if self.healthy else "Changed.",
-            summary=self.summary,
-            facts=(
-                ("Rows in the reference", f"{self.reference_rows:,}"),
-                ("Rows now", f"{self.rows:,}"),
-                ("Columns compared", f"{len(self.subjects):,}"),
-                ("Looks", f"{len(self.points):,}"),
-                ("Breaches", f"{len(self.breaches):,}"),
-            ),
-            findings=tuple(
-                report.Finding(column, tuple(f"{s[:1].upper()}{s[1:]}." for s in sentences), anchors.get(column, ""))
-                for column, sentences in found.items()
-            ),
-            charts=tuple(sorted(drawn, key=lambda chart: chart.tone != "bad")),
-            table=report.Table(
-                "Every look",
-                ("Column", "Metric", "Value", "Interval", "Breach if", "Rows now", "Reference rows", "Found"),
-                frozenset({2, 3, 4, 5, 6}),
-                tuple(map(_row, self.points)),
-            ),
-            notes=tuple((title, items) for title, items in notes if items),
-            footer=(
-                f"If nothing had changed, the chance of any breach on this page would be at most {self.false_alarms:g}."
-                " Each interval holds the true value; a limit is breached only where the whole interval lies beyond it."
-                f" Rows are taken as independent. {self.config}"
-            ),
-        )
-
-    def _chart(self, column: str, anchor: str, bad: bool) -> report.Chart:
-        subject = self.subjects[column]
-        now, before = subject.current, subject.baseline
-        figure = _of_reference(charts.distribution(now, before, subject.grid, ""))
-        return report.Chart(anchor, column, "bad" if bad else "good", "", figure)
-
-
-def show(comparison: Comparison, console: Console) -> None:
-    """Print a comparison for a terminal: breaches first, a line each, then what else there is to know."""
-    mark = Text("healthy", "bold green") if comparison.healthy else Text("changed", "bold red")
-    console.print(mark, Text(comparison.summary), sep=": ")
-    for look in comparison.breaches:
-        console.print(Text("  ✗ ", "red") + Text(look.column, "bold") + Text(f": {look.sentence}"))
-    unsure = [look for look in comparison.points if look.reason == Reason.NOT_CONFIDENT.sentence]
-    for look in unsure:
-        console.print(Text("  ? ", "yellow") + Text(look.column, "bold") + Text(f": {look.sentence}, not certain"))
-    unjudged = [look for look in comparison.points if look.status not in (Status.HEALTHY, Status.BREACH)]
-    healthy = len(comparison.points) - len(comparison.breaches) - len(unjudged)
-    console.print(
-        f"{words.count(healthy, 'look')} of {len(comparison.points):,} within the limit;"
-        f" {comparison.reference_rows:,} rows in the reference, {comparison.rows:,} now",
-        style="dim",
-        highlight=False,
-    )
-    for look in unjudged:
-        console.print(Text(f"  not judged: {look.column}, {words.metric_title(look.metric)}: {look.reason}", "dim"))
-    for name, why in comparison.skipped.items():
-        console.print(Text(f"  left out: {name}: {why}", "dim"))
-    if comparison.extra_columns:
-        console.print(Text(f"  only in the current data: {', '.join(comparison.extra_columns)}", "dim"))
 
 
 def _said(look: Look) -> str:
@@ -274,7 +276,7 @@ def _said(look: Look) -> str:
             new = ", ".join(f"“{name}” ({count:,})" for name, count in [*detail.get("values", {}).items()][:3])
             return f"{words.share(value)} of the values are not in the reference: {new}"
         case "out_of_range":
-            reach = [words.number(detail.get(k)) for k in ("reference_low", "reference_high", "low", "high")]
+            reach = [words.value(detail.get(k), look.kind) for k in ("reference_low", "reference_high", "low", "high")]
             return (
                 f"{words.share(value)} of the values lie outside the reference range {reach[0]} to {reach[1]};"
                 f" they reach from {reach[2]} to {reach[3]}"
@@ -291,38 +293,6 @@ def _allowed(look: Look) -> str:
     if look.relative is None and (known is None or known.unit != "share"):
         return f"{look.limit:.4g}"
     return words.measured(look.limit, look.metric, look.column, look.relative)
-
-
-def _row(look: Look) -> report.Row:
-    healthy: report.Tone = "warn" if look.reason == Reason.NOT_CONFIDENT.sentence else "good"
-    tone: report.Tone = "bad" if look.breach else healthy if look.status is Status.HEALTHY else "quiet"
-    unit = METRICS[look.metric].unit if look.metric in METRICS else ""
-    title = words.metric_title(look.metric, look.relative)
-    as_read = (look.metric, look.column, look.relative)
-    limit = words.NONE if look.limit is None else f"{look.direction} {_allowed(look)}"
-    return report.Row(
-        tone,
-        (
-            look.column,
-            title if unit in ("", "share") or look.relative == "ratio" else f"{title} ({unit})",
-            words.measured(look.value, *as_read),
-            words.interval(look.low, look.high, *as_read),
-            limit,
-            f"{look.n_current:,}",
-            f"{look.n_baseline:,}",
-            look.reason,
-        ),
-    )
-
-
-def _of_reference(figure: charts.Figure) -> charts.Figure:
-    """The figure in the words of a comparison, whose baseline is called the reference."""
-    for trace in figure["data"]:
-        trace["name"] = {"baseline": "reference"}.get(trace["name"], trace["name"])
-        trace["hovertemplate"] = trace.get("hovertemplate", "").replace("<extra>baseline<", "<extra>reference<")
-    for note in figure["layout"].get("annotations", ()):
-        note["text"] = note["text"].replace("in the baseline", "in the reference")
-    return figure
 
 
 def _finite(value: float | None) -> float | None:

@@ -6,19 +6,24 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from watchkeeper.errors import DataError
-from watchkeeper.profiles import Profile
+from watchkeeper.periods import Cut
+from watchkeeper.profiles import Profile, merge
 from watchkeeper.schema import ColumnConfig, Feature, Kind
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store import sources
-from watchkeeper.store.tallies import fit_grids, invalid, tally
+from watchkeeper.store.tallies import GROUP, fit_grids, invalid, tally
 
 FEW_VALUES = 100
 """A column with at most so many different values is never taken for ids or free text."""
 TEXT_WORDS = 2
 """Values of many different texts with fewer words than this, on average, are ids."""
+
+AT = "at"
+"""The column of the current data's times, in seconds since 1970."""
 
 _ID = re.compile(r"(^|[_ .-])(id|ids|uuid|guid|key|index|row|no|nr|number)$|[a-z]id$")
 
@@ -134,6 +139,56 @@ def counts(
     ]
     (found,) = tally(_typed(side, known, truths), plans)
     return {name: found[key] for key, name in zip(known, features, strict=True)}
+
+
+def counts_by_period(
+    side: Side, features: Mapping[str, Feature], grids: Mapping[str, Grid], truths: Sequence[str], timestamp: str
+) -> tuple[dict[str, Profile], list[tuple[datetime, dict[str, Profile]]]]:
+    """The counts of each feature, and the same period by period; rows without a time are in no period.
+
+    Args:
+        truths: as in `counts`.
+        timestamp: the column that says when each row was made.
+    """
+    known = _keyed(features)
+    plans = [
+        sources.Plan(key, feature.kind, grids.get(name), feature.missing)
+        for (key, feature), name in zip(known.items(), features, strict=True)
+    ]
+    table = _typed(side, {**known, AT: Feature(timestamp, Kind.DATETIME)}, truths)
+    ends = sources.scalars(table, {"low": table[AT].min(), "high": table[AT].max()})
+    cut = Cut.over(*(datetime.fromtimestamp(0, UTC) + timedelta(seconds=ends[end]) for end in ("low", "high")))
+    if cut.seconds:
+        place = ((table[AT] - cut.offset) / cut.seconds).floor()
+    else:
+        at = table[AT].floor().cast("int64").as_timestamp("s")
+        place = ((at.year() * 12 + at.month() - 1) / cut.months).floor() - cut.first
+    groups = tally(table.mutate(**{GROUP: place.cast("int64").coalesce(cut.count)}), plans, cut.count + 1)
+    named = [{name: group[key] for key, name in zip(known, features, strict=True)} for group in groups]
+    whole = {name: merge(group[name] for group in named) or named[0][name] for name in features}
+    parts = zip(cut.starts, named, strict=False)
+    return whole, [(start, part) for start, part in parts if any(profile.n for profile in part.values())]
+
+
+def check_time(side: Side, name: str) -> None:
+    """Refuse a column that does not say when. Raises DataError."""
+    table = side.table
+    if name not in table.columns:
+        raise DataError(f'{side.title} has no column "{name}" to take the time from; {near(name, table.columns)}')
+    should = f'column "{name}" of {side.title} should say when each row was made'
+    if sources.kind_of(table[name]) is not Kind.DATETIME and not table[name].type().is_string():
+        raise DataError(
+            f"{should} and holds {type_name(table[name])} values; convert it to dates or times, or name another column"
+        )
+    if first_time(side, name) is None:
+        raise DataError(f"{should} and holds no date or time; convert it, or name another column")
+
+
+def first_time(side: Side, name: str) -> float | None:
+    """The earliest moment of a column in seconds since 1970; None where it holds none."""
+    when = _typed(side, {AT: Feature(name, Kind.DATETIME)}, ())
+    first: float | None = sources.scalars(when, {"first": when[AT].min()})["first"]
+    return first
 
 
 def _keyed(features: Mapping[str, Feature]) -> dict[str, Feature]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 
 from watchkeeper.metrics import METRICS
 from watchkeeper.records import ActionState, IncidentState, Reason, RolloutState, Severity, Status
-from watchkeeper.schema import Ago, MonitorConfig
+from watchkeeper.schema import Ago, Kind, MonitorConfig
 from watchkeeper.windows import Window, show_duration, show_time
 
 THIN = "\u202f"
@@ -48,6 +49,50 @@ def number(value: float | None) -> str:
     return f"{value:{form}}".replace("-", MINUS)
 
 
+def value(of: float | None, kind: str = Kind.NUMERIC, spread: float = 0.0) -> str:
+    """A value of a column as its kind is written: a number, a moment, a length of time.
+
+    Args:
+        kind: of the column; one that is not known is written as a number.
+        spread: how far the column's values lie apart; a number gets three digits of it.
+    """
+    if of is None:
+        return NONE
+    if kind == "datetime" and -62e9 < of < 253e9:
+        at = datetime.fromtimestamp(0, UTC) + timedelta(seconds=round(of))
+        return show_time(at) if not at.second else at.strftime("%Y-%m-%d %H:%M:%S")
+    if kind == "duration" and abs(of) < 1e12:
+        return span(of)
+    size = abs(of)
+    if not spread or not math.isfinite(spread) or size >= 1e12 or (size and size < 1e-6):
+        return number(of)
+    digits = min(max(2 - math.floor(math.log10(spread)), 0), 9)
+    text = f"{of:,.{0 if of == int(of) else digits}f}"
+    text = text if text.strip("-0.,") else text.lstrip("-")
+    return text.replace("-", MINUS)
+
+
+def span(seconds: float) -> str:
+    """A length of time to two units: `2 h 5 min`, `3.25 s`, `−4 d`."""
+    sign, size = MINUS if seconds < 0 else "", abs(seconds)
+    if size < 60:
+        return f"{sign}{size:.3g}{THIN}s"
+    parts, rest = [], round(size)
+    for length, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, rest = divmod(rest, length)
+        parts.append((count, unit))
+    first = next(i for i, (count, _) in enumerate(parts) if count)
+    return sign + " ".join(f"{count:,}{THIN}{unit}" for count, unit in parts[first : first + 2] if count)
+
+
+def shortened(text: str, most: int) -> str:
+    """A text cut to so many characters; the end of a long name is kept, as names often differ there."""
+    if len(text) <= most:
+        return text
+    tail = most // 3
+    return f"{text[: most - tail - 1]}…{text[-tail:]}"
+
+
 def share(value: float | None) -> str:
     """A share as percent: 12.4 %, 0.37 %."""
     if value is None:
@@ -55,6 +100,8 @@ def share(value: float | None) -> str:
     percent = 100 * value
     size = abs(percent)
     text = f"{percent:.0f}" if size in (0, 100) else f"{percent:.1f}" if size >= 1 else f"{percent:.2g}"
+    if 0 < size < 0.01:
+        text = "<0.01" if value > 0 else ">-0.01"
     return f"{text}{THIN}%".replace("-", MINUS)
 
 

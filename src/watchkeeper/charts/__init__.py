@@ -6,12 +6,13 @@ holds both. Series differ in hue and in dashes, with a contrast of at least 3 to
 
 from watchkeeper.charts.distributions import distribution, gathered
 from watchkeeper.charts.drift import PSI_STEPS, by_drift, drift_map
-from watchkeeper.charts.figures import ALARM, BLUE, GREY, SERIES, THEMES, Figure, Unit, at, nothing, unit_of
+from watchkeeper.charts.figures import ALARM, BLUE, GREY, SERIES, THEMES, Figure, Unit, at, nothing, title_of, unit_of
 from watchkeeper.charts.over_time import latency, metric_over_time, performance_over_time, values_over_time, volume
+from watchkeeper.charts.periods import quantiles_by_period, shares_by_period
 from watchkeeper.charts.rollouts import arms
 
 __all__ = [
     "ALARM", "BLUE", "GREY", "PSI_STEPS", "SERIES", "THEMES", "Figure", "Unit", "arms", "at", "by_drift",
     "distribution", "drift_map", "gathered", "latency", "metric_over_time", "nothing", "performance_over_time",
-    "unit_of", "values_over_time", "volume",
+    "quantiles_by_period", "shares_by_period", "title_of", "unit_of", "values_over_time", "volume",
 ]  # fmt: skip
