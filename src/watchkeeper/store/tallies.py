@@ -116,7 +116,7 @@ def _categorical(table: ir.Table, plans: Sequence[Plan], groups: int) -> list[di
     counted = []
     for i, plan in enumerate(plans):
         shown = table.select(
-            plan=ibis.literal(i), group=group, value=declared(category(table[plan.name]), plan.missing)
+            plan=ibis.literal(i, "int32"), group=group, value=declared(category(table[plan.name]), plan.missing)
         )
         counted.append(shown.group_by(["plan", "group", "value"]).agg(n=shown.count()))
     rows = _run(ibis.union(*counted) if len(counted) > 1 else counted[0])
