@@ -81,7 +81,7 @@ def spans(profile: Profile, grid: Grid) -> tuple[Floats, Floats, Ints]:
     """The ends and counts of a profile's bins; no bin reaches beyond the least or the greatest value."""
     bins, counts = profile.regular
     low, high = (np.nan if end is None else end for end in (profile.low, profile.high))
-    lower, upper = grid.spread(bins)
+    lower, upper = grid.edges(bins)
     return np.fmin(np.fmax(lower, low), upper), np.fmax(np.fmin(upper, high), lower), counts
 
 

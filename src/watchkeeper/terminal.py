@@ -25,7 +25,7 @@ HEALTHY_LINES = 40
 
 
 def show(findings: Findings, console: Console) -> None:
-    """Print a comparison: the table first, so that the verdict stands where the eye is in the end.
+    """Print a comparison: the verdict, a line a column with the breaches first, and these in words.
 
     Where the output is no terminal, lines are not broken, so that they can be searched.
     """
@@ -36,6 +36,9 @@ def show(findings: Findings, console: Console) -> None:
     def say(*parts: tuple[str, str]) -> None:
         console.print(Text.assemble(*((_plain(text), style) for text, style in parts)), soft_wrap=not wrapped)
 
+    verdict = ("healthy", "bold green") if findings.healthy else ("changed", "bold red")
+    say(verdict, (f": {findings.summary}", ""))
+    console.print()
     found = sorted(lines(findings), key=lambda line: ("bad", "warn", "quiet", "good").index(line.tone))
     quiet = [line for line in found if line.tone == "good"]
     console.print(_table([line for line in found if line.tone != "good"] + quiet[:HEALTHY_LINES], console.width))
@@ -52,8 +55,6 @@ def show(findings: Findings, console: Console) -> None:
     if findings.extra_columns:
         say((f"only in the current data: {', '.join(findings.extra_columns)}", "dim"))
     say((_figures(findings), "dim"))
-    verdict = ("healthy", "bold green") if findings.healthy else ("changed", "bold red")
-    say(verdict, (f": {findings.summary}", ""))
 
 
 def _not_judged(findings: Findings) -> dict[tuple[str, str], list[str]]:
