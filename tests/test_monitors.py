@@ -18,7 +18,7 @@ from watchkeeper.metrics import METRICS, find
 from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, measure, plan, shown
 from watchkeeper.profiles import Profile, Subject, categorical
 from watchkeeper.records import ALL, Point, Reason, Severity, Status
-from watchkeeper.schema import Kind, ModelConfig, MonitorConfig
+from watchkeeper.schema import DESCRIPTORS, Kind, ModelConfig, MonitorConfig
 from watchkeeper.segments import Segmentation
 from watchkeeper.stats.estimates import difference, proportion, rate
 from watchkeeper.stats.grid import Grid
@@ -431,3 +431,13 @@ def test_a_breach_by_drift_says_when_it_began() -> None:
     assert point.detail["began"] == (DAY_ONE.end - 3 * DAY).isoformat()
     assert "began" not in point_of(found, drifted(0.0, [0, 0, 0, 1, 1, 1])).detail
     assert find("ks").cause == "drift"
+
+
+def test_what_all_descriptors_share_is_looked_at_once_and_moments_drift_only_where_asked() -> None:
+    columns = {"note": {"kind": "text"}, "seen": {"kind": "datetime"}, "x": {"kind": "numeric"}}
+    config = model({"metric": "null_rate", "columns": "features", "above": 0.1}, columns=columns)
+    assert [watch.column for watch in plan(config)] == ["note.length", "seen", "x"]
+    config = model({"metric": "ks", "columns": "features", "above": 0.1}, columns=columns)
+    assert {watch.column for watch in plan(config)} == {*(f"note.{d}" for d in DESCRIPTORS), "seen.age", "x"}
+    config = model({"metric": "ks", "columns": ["seen"], "above": 0.1}, columns=columns)
+    assert [watch.column for watch in plan(config)] == ["seen"]

@@ -16,7 +16,7 @@ from watchkeeper.config import load, only_model
 from watchkeeper.errors import DataError
 from watchkeeper.monitors import MODEL_COLUMNS, Watch, plan
 from watchkeeper.profiles import Profile
-from watchkeeper.schema import ColumnConfig, Config, Feature, ModelConfig
+from watchkeeper.schema import AGE, ColumnConfig, Config, Feature, ModelConfig
 from watchkeeper.stats.grid import INVALID, Grid
 from watchkeeper.store import sources
 from watchkeeper.store.tallies import sample
@@ -135,7 +135,8 @@ def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None) 
         columns, skipped = infer(side, probe, only)
     else:
         columns, skipped = _configured(model, names, only), {}
-    wanted = {name: f for name, f in (model or default_model(columns)).features.items() if f.column in columns}
+    features = (model or default_model(columns)).features
+    wanted = {name: f for name, f in features.items() if f.column in columns and f.descriptor != AGE}
     if model:
         watched = {watch.column for watch in plan(model)} & set(MODEL_COLUMNS) & set(names)
         wanted |= {name: Feature(name, MODEL_COLUMNS[name]) for name in watched}

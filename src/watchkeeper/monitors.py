@@ -139,18 +139,17 @@ def _columns(monitor: MonitorConfig, metric: Metric, config: ModelConfig) -> Ite
                 f"{metric.name} is of the whole model and takes no columns; leave columns out", ("columns",)
             )
         return [(metric.column, MODEL_COLUMNS[metric.column])]
-    features = {name: feature.kind for name, feature in config.features.items()}
+    features = config.features
     if monitor.columns is None or monitor.columns == "features":
-        moving = (
-            {Kind.DATETIME} if metric.cause == "drift" else set()
-        )  # moments move on by nature; name them to watch it
-        fitting = [(name, kind) for name, kind in features.items() if kind in metric.kinds - moving]
+        presence = metric.cause == "missing values"
+        usual = {name: f for name, f in features.items() if f.first or not presence}
+        fitting = [(name, f.kind) for name, f in usual.items() if f.kind in metric.usual]
         if not fitting:
             raise ConfigError(
                 f"{metric.name} fits no feature of this model; it is for {_kinds(metric)} ones", ("columns",)
             )
         return fitting
-    known = {**features, **MODEL_COLUMNS}
+    known = {**{name: feature.kind for name, feature in features.items()}, **MODEL_COLUMNS}
     for name in monitor.columns:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)

@@ -121,9 +121,13 @@ class ColumnConfig(Strict):
     missing: tuple[float | str, ...] = ()
 
 
+AGE = "age"
+"""What is watched of a moment beside itself: how long before the prediction it was, which tells a stale feature."""
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """What is watched of a column: itself, or a descriptor of its text, whose name is `column.descriptor`."""
+    """What is watched of a column: itself, or a descriptor of it, whose name is `column.descriptor`."""
 
     column: str
     kind: Kind
@@ -133,9 +137,17 @@ class Feature:
     @classmethod
     def of(cls, name: str, config: ColumnConfig) -> dict[str, Feature]:
         """The features that a column stands for, by name."""
-        if config.kind is not Kind.TEXT:
-            return {name: cls(name, config.kind, config.missing)}
-        return {f"{name}.{part}": cls(name, Kind.NUMERIC, config.missing, part) for part in DESCRIPTORS}
+        if config.kind is Kind.TEXT:
+            return {f"{name}.{part}": cls(name, Kind.NUMERIC, config.missing, part) for part in DESCRIPTORS}
+        itself = {name: cls(name, config.kind, config.missing)}
+        if config.kind is Kind.DATETIME:
+            return itself | {f"{name}.{AGE}": cls(name, Kind.DURATION, config.missing, AGE)}
+        return itself
+
+    @property
+    def first(self) -> bool:
+        """Whether it speaks for the column where only the presence of a value matters, which all descriptors share."""
+        return self.descriptor in ("", DESCRIPTORS[0])
 
 
 class MonitorConfig(Strict):

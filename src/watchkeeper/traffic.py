@@ -54,10 +54,10 @@ def without_grid(model: ModelConfig, grids: dict[str, Grid]) -> list[str]:
 
 def first_grids(model: ModelConfig, rows: pa.Table) -> dict[str, Grid]:
     """The grids of a model's columns, from the first rows that are known of it."""
-    here = {name: f for name, f in model.features.items() if f.column in rows.column_names}
-    needing = {name: f.missing for name, f in here.items() if f.kind is not Kind.CATEGORICAL}
+    table = typed(read(connect(), rows, "first rows"), model.features)
+    here = {name: f for name, f in model.features.items() if name in table.columns and f.kind is not Kind.CATEGORICAL}
+    needing = {name: feature.missing for name, feature in here.items()}
     dates = {name for name, feature in here.items() if feature.kind is Kind.DATETIME}
-    table = typed(read(connect(), rows, "first rows"), here)
     return {**fit_grids(table, needing, dates), **FIXED_GRIDS}
 
 

@@ -522,12 +522,13 @@ def test_labelled_rows_leave_out_the_windows_that_are_excluded(log: Log) -> None
     assert log.labelled(M, Window(MIDNIGHT - DAY, MIDNIGHT)).num_rows == 0
 
 
-def test_the_first_rows_are_the_earliest_and_hold_the_features_alone(log: Log) -> None:
+def test_the_first_rows_are_the_earliest_with_their_time_and_features(log: Log) -> None:
     log.append(M, rows("abc", at=[NOON, NOON - DAY, NOON + DAY], age=[1.0, 2.0, 3.0], country=["NL"] * 3))
     found = log.first_rows(M, limit=2)
-    assert found.to_pydict() == {"age": [2.0, 1.0], "country": ["NL", "NL"]}
+    assert found.select(["age", "country"]).to_pydict() == {"age": [2.0, 1.0], "country": ["NL", "NL"]}
+    assert found.column_names[0] == "event_time"
     log.append(M, rows("d", at=[NOON - 2 * DAY], country=["DE"]))
-    assert log.first_rows(M, "age", limit=2).to_pydict() == {"age": [2.0, 1.0]}, "of those that have it"
+    assert log.first_rows(M, "age", limit=2).column("age").to_pylist() == [2.0, 1.0], "of those that have it"
 
 
 # samples
@@ -585,7 +586,7 @@ def test_any_name_will_do_for_a_feature(log: Log) -> None:
         AWKWARD, 2
     )
     assert log.labelled("awkward", TODAY).select(AWKWARD).num_rows == 2
-    assert log.first_rows("awkward").column_names == AWKWARD
+    assert log.first_rows("awkward").column_names == ["event_time", *AWKWARD]
     for name in AWKWARD:
         for order in ("extreme", "missing"):
             assert {row[name] for row in log.samples("awkward", TODAY, order, name)} == {1.0, 2.0}
@@ -612,7 +613,7 @@ def test_a_configuration_may_gain_columns_and_lose_them(path: Path, log: Log) ->
     assert all_rows(log, 'request_id, age, income, "a ""new"" one"') == [("a", 1.0, None, None), ("b", 2.0, 3.0, "x")]
     log.open_model(M, model(income="numeric"))
     assert log.append(M, rows("c", age=[2.0], income=[1.0])).set_aside == 1
-    assert log.first_rows(M).column_names == ["income"]
+    assert log.first_rows(M).column_names == ["event_time", "income"]
     log.close()
 
 
@@ -689,6 +690,7 @@ def test_moments_durations_and_texts_are_kept_and_counted_as_numbers(log: Log) -
     parts = log.profiles("kinds", [Plan(name, Kind.NUMERIC, grid) for name in settings.features], [MIDNIGHT], "1d")
     expected = {
         "born": [NOON.timestamp(), NOON.timestamp() - 3600, None, None],
+        "born.age": [0.0, 3600.0, None, None],
         "took": [60.0, 2.0, None, 3600.0],
         "note.length": [6.0, 10.0, 0.0, None],
         "note.words": [2.0, 2.0, 0.0, None],

@@ -220,8 +220,8 @@ class Log:
         return (first.replace(tzinfo=UTC) if first else None), int(rows)
 
     def first_rows(self, model: str, feature: str = "", limit: int = 200_000) -> pa.Table:
-        """The features of the earliest predictions, or one feature of the earliest that have it."""
-        names = _quoted(feature) if feature else ", ".join(_quoted(name) for name in self._features[model])
+        """The time and the features of the earliest predictions, or one feature of the earliest that have it."""
+        names = ", ".join(_quoted(name) for name in ["event_time", *([feature] if feature else self._features[model])])
         known = f"WHERE {_quoted(feature)} IS NOT NULL" if feature else ""
         return self._connection.execute(
             f"SELECT {names} FROM {_predictions(model)} {known} ORDER BY event_time LIMIT {limit}"

@@ -23,7 +23,7 @@ from narwhals.exceptions import NarwhalsError
 from watchkeeper.errors import DataError
 from watchkeeper.profiles import Profile, categorical, merge, numeric
 from watchkeeper.records import ALL
-from watchkeeper.schema import Feature, Kind
+from watchkeeper.schema import AGE, Feature, Kind
 from watchkeeper.segments import MOST, Segmentation, freeze
 from watchkeeper.stats.grid import (
     MAX_RATIO,
@@ -214,6 +214,8 @@ def measured(table: ir.Table, feature: Feature) -> tuple[ir.Column, ir.Column | 
     """
     column, wanted = table[feature.column], feature.kind
     kind = column.type()
+    if feature.descriptor == AGE:
+        return _seconds(table["event_time"]) - _seconds(column), None
     if feature.descriptor:
         return described(column, feature.descriptor), None
     if kind.is_string():
@@ -249,7 +251,8 @@ def typed(table: ir.Table, features: Mapping[str, Feature]) -> ir.Table:
     """The table with its moments, durations and texts as the numbers that are summarised of them."""
     plain = (Kind.NUMERIC, Kind.CATEGORICAL)
     others = {name: f for name, f in features.items() if f.descriptor or f.kind not in plain}
-    here = {name: feature for name, feature in others.items() if feature.column in table.columns}
+    timed = "event_time" in table.columns
+    here = {name: f for name, f in others.items() if f.column in table.columns and (timed or f.descriptor != AGE)}
     return table.mutate(**{name: measured(table, feature)[0] for name, feature in here.items()}) if here else table
 
 
