@@ -309,7 +309,7 @@ def test_a_notebook_is_shown_a_small_piece(changed: Comparison) -> None:
 
 def test_a_healthy_notebook_shows_two_lines() -> None:
     text = glance(small(tone="good", verdict="Healthy.", findings=(), notes=()))
-    assert Reader(text).words == "Healthy. 1 of 1 column. Rows: 10 At most 5 %."
+    assert Reader(text).words == "Healthy. 1 of 1 column. Rows: 10. At most 5 %."
 
 
 @pytest.mark.parametrize(

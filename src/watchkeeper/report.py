@@ -153,7 +153,7 @@ def glance(report: Report) -> str:
         Markup('<p style="margin:.3em 0"><b style="color:{}">{}</b> {}</p>').format(
             accent, report.verdict, report.summary
         ),
-        Markup('<p style="opacity:.8;margin:.3em 0">{} {}</p>').format(
+        Markup('<p style="opacity:.8;margin:.3em 0">{}. {}</p>').format(
             " · ".join(f"{name}: {value}" for name, value in report.facts), report.assurance
         ),
     ]
