@@ -26,14 +26,14 @@ PEERS = {
 """What each tool needs to run today."""
 
 
-class Failed(Exception):
+class PeerError(Exception):
     """A tool could not be installed, started or run in time. Says why."""
 
 
 def interpreter(tool: str, seconds: float) -> Path:
     """The Python that has the tool, made now if it is not there.
 
-    Raises Failed where that takes longer than `seconds`, or does not work.
+    Raises PeerError where that takes longer than `seconds`, or does not work.
     """
     if tool not in PEERS:
         return Path(sys.executable)
@@ -44,7 +44,7 @@ def interpreter(tool: str, seconds: float) -> Path:
         return python
     uv = shutil.which("uv")
     if uv is None:
-        raise Failed("needs uv, which was not found; see https://docs.astral.sh/uv")
+        raise PeerError("needs uv, which was not found; see https://docs.astral.sh/uv")
     shutil.rmtree(folder, ignore_errors=True)
     HOME.mkdir(exist_ok=True)
     steps = ([uv, "venv", "--python", PYTHON, folder], [uv, "pip", "install", "--python", python, *wanted])
@@ -52,9 +52,9 @@ def interpreter(tool: str, seconds: float) -> Path:
         try:
             done = subprocess.run([*map(str, step), "--quiet"], capture_output=True, text=True, timeout=seconds)
         except subprocess.TimeoutExpired:
-            raise Failed(f"its environment was not made within {seconds:.0f} seconds") from None
+            raise PeerError(f"its environment was not made within {seconds:.0f} seconds") from None
         if done.returncode:
-            raise Failed(f"cannot be installed: {done.stderr.strip().splitlines()[-1]}")
+            raise PeerError(f"cannot be installed: {done.stderr.strip().splitlines()[-1]}")
     (folder / "made").write_text(" ".join(wanted))
     return python
 
@@ -62,13 +62,13 @@ def interpreter(tool: str, seconds: float) -> Path:
 class Worker:
     """A process that has imported its tool and waits for jobs. Use it in a `with` statement.
 
-    Raises Failed where the environment is not there and cannot be made within `seconds`.
+    Raises PeerError where the environment is not there and cannot be made within `seconds`.
     """
 
     def __init__(self, tool: str, seconds: float = 900) -> None:
         self.tool = tool
         quiet = {"PYTHONWARNINGS": "ignore", "DO_NOT_TRACK": "1", "NML_DISABLE_USAGE_LOGGING": "1"}
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the worker
         self._process = subprocess.Popen(
             [interpreter(tool, seconds), WORKERS / f"use_{tool.replace('-', '_')}.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
@@ -84,32 +84,34 @@ class Worker:
         self._process.communicate()
         self._log.close()
 
-    def wait(self) -> None:
-        """Until the tool is imported. Raises Failed where that does not work."""
+    def wait(self, seconds: float = 120) -> None:
+        """Until the tool is imported. Raises PeerError where that does not work."""
         if not self._ready:
-            self._reply(120)
+            self._reply(seconds)
             self._ready = True
 
     def ask(self, task: str, seconds: float = 3600, **job: Any) -> dict[str, Any]:
-        """What the worker found, with `seconds` and `peak_mb`. Raises Failed where it failed or took too long."""
+        """What the worker found, with `seconds` and `peak_mb`. Raises PeerError where it failed or took too long."""
         self.wait()
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"task": task, **job}) + "\n")
         self._process.stdin.flush()
         reply = self._reply(seconds)
         if "problem" in reply:
-            raise Failed(reply["problem"])
+            raise PeerError(reply["problem"])
         return reply
 
     def _reply(self, seconds: float) -> dict[str, Any]:
         assert self._process.stdout is not None
-        there, _, _ = select.select([self._process.stdout], [], [], max(seconds, 0))
+        if seconds <= 0:
+            raise PeerError("was not run, for no time was left")
+        there, _, _ = select.select([self._process.stdout], [], [], seconds)
         if not there:
-            raise Failed(f"had not finished after {seconds:.0f} seconds")
+            raise PeerError(f"had not finished after {seconds:.0f} seconds")
         line = self._process.stdout.readline()
         if not line:
             self._log.seek(0)
             said = self._log.read().strip().splitlines() or ["it said nothing"]
-            raise Failed(f"the process ended: {said[-1]}")
+            raise PeerError(f"the process ended: {said[-1]}")
         reply: dict[str, Any] = json.loads(line)
         return reply

@@ -42,6 +42,4 @@ def drifted(found: dict[str, Any]) -> list[str]:
     return columns
 
 
-
-
 serve(compare=compare, alarms=alarms)

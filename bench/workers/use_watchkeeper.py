@@ -20,4 +20,9 @@ def both(reference: str, current: str, html: str = "") -> dict[str, Any]:
     return {"compare_seconds": compared, "flagged": len({look.column for look in found.breaches})}
 
 
-serve(compare=both)
+def alarms(reference: str, current: list[str]) -> dict[str, Any]:
+    """How many columns breach a limit in each current table."""
+    return {"flagged": [len({look.column for look in compare(reference, path).breaches}) for path in current]}
+
+
+serve(compare=both, alarms=alarms)

@@ -18,7 +18,7 @@ Task = Callable[..., dict[str, Any] | None]
 
 
 def serve(**tasks: Task) -> None:
-    """Answer each job `{"task": name, ...}` with what the task returns, the seconds that it took and the peak memory."""
+    """Answer each job `{"task": name, ...}` with what the task returns, the seconds it took and the peak memory."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the tool itself prints must not pass for a reply
     print(json.dumps({"ready": True}), file=replies, flush=True)
