@@ -20,7 +20,6 @@ from watchkeeper.profiles import Profile, Subject, categorical, numeric
 from watchkeeper.schema import ColumnConfig, Kind
 from watchkeeper.stats.grid import Grid
 from watchkeeper.tables import FEW_VALUES
-from watchkeeper.testing import bin_numbers
 
 BUDGET = 0.05
 """The probability of any breach that `compare` allows itself where it is told no other."""
@@ -62,7 +61,7 @@ class Reference:
         if kind is Kind.CATEGORICAL:
             profile = _categories_of(values)
             return cls(kind, None, profile, len(profile.values) <= max(FEW_VALUES, len(values) / 2))
-        grid = Grid.fit(values, float(values.min()), float(values.max()))
+        grid = Grid.fit(values)
         return cls(kind, grid, _numbers_of(values, grid), True)
 
     def against(self, values: Values) -> Subject:
@@ -72,7 +71,7 @@ class Reference:
 
 
 def _numbers_of(values: Values, grid: Grid) -> Profile:
-    bins, counts = np.unique(bin_numbers(values, grid), return_counts=True)
+    bins, counts = np.unique(grid.bins(values), return_counts=True)
     finite = values[np.isfinite(values)]
     ends = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
     return numeric(grid, dict(zip(bins.tolist(), counts.tolist(), strict=True)), *ends)

@@ -82,14 +82,14 @@ class Cell:
 
 
 def null_cells(shape: str, m: int, n: int, draws: int) -> list[Cell]:
-    """The cells of all widths for one shape and two numbers of rows, from so many drawn columns."""
+    """The cells of one shape and two numbers of rows, from so many drawn columns: those of ten runs at least."""
     random, (kind, draw) = seeded("null", shape, m, n), SHAPES[shape]
     turns = [Reference.of(kind, draw(random, m)) for _ in range(TURNS)] if m >= LARGE else []
-    found: dict[int, list[set[str]]] = {width: [] for width in WIDTHS}
+    found: dict[int, list[set[str]]] = {width: [] for width in WIDTHS if 10 * width <= draws}
     for i in range(draws):
         reference = turns[i % TURNS] if turns else Reference.of(kind, draw(random, m))
         subject, broken = reference.against(draw(random, n)), {"any"}
-        for width in WIDTHS:  # what does not breach does not with more confidence either
+        for width in found:  # what does not breach does not with more confidence either
             broken = columns.breaches(reference, subject, width) if broken else broken
             found[width].append(broken)
     cells = []
@@ -103,9 +103,9 @@ def null_cells(shape: str, m: int, n: int, draws: int) -> list[Cell]:
 def null_jobs(quick: bool) -> Iterable[tuple[str, int, int, int]]:
     if quick:
         shapes = ("normal", "Cauchy", "Poisson(4)", "10 categories", "1000 categories")
-        return [(shape, m, n, 400) for shape in shapes for m in (500, 5000) for n in (50, 1000)]
+        return [(shape, m, n, 240) for shape in shapes for m in (500, 5000) for n in (50, 1000)]
     sizes = [(m, n) for m in (500, 5000, LARGE) for n in (50, 1000, LARGE)]
-    return [(shape, m, n, 2000 if n == LARGE else 8000) for m, n in sizes for shape in SHAPES]
+    return [(shape, m, n, 2000 if n == LARGE else 4000) for m, n in sizes for shape in SHAPES]
 
 
 # What must be found
@@ -328,10 +328,10 @@ def main() -> None:
     arguments.add_argument("--json", action="store_true", help="the figures as one JSON object in the last line")
     quick = (asked := arguments.parse_args()).quick
     columns.agree(1)
-    runs, (years, days) = (60, (1, 30)) if quick else (400, (4, 365))
-    streams = [Stream(10_000, 1000, 6)]
+    runs, (years, days) = (50, (1, 30)) if quick else (200, (3, 365))
+    streams = [Stream(10_000, 1000, 4)]
     if not quick:
-        streams = [Stream(500, 50, 60), Stream(5000, 1000, 60, "normal"), Stream(10_000, 1000, 365)]
+        streams = [Stream(500, 50, 40), Stream(10_000, 1000, 40, "normal"), Stream(10_000, 1000, 120)]
     with (
         ProcessPoolExecutor(os.cpu_count()) as pool,
         ThreadPoolExecutor(len(TOOLS)) as threads,
@@ -341,7 +341,10 @@ def main() -> None:
         simulated = [pool.submit(year, seed, days) for seed in range(years)]
         nulls: list[Future[list[Cell]]] = [pool.submit(null_cells, *job) for job in null_jobs(quick)]
         jobs = {stream: stream.write(Path(folder)) for stream in streams}
-        others = {tool: threads.submit(beside, tool, jobs, 35 if quick else 3600) for tool in TOOLS}
+        others = {
+            tool: threads.submit(beside, tool, jobs, 42 - (perf_counter() - STARTED) if quick else 3600)
+            for tool in TOOLS
+        }
         figures: dict[str, float | None] = {**show_power([job.result() for job in powers], runs)}
         figures |= show_year([job.result() for job in simulated], days)
         figures |= show_null([cell for job in nulls for cell in job.result()])

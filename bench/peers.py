@@ -24,6 +24,7 @@ PEERS = {
     "alibi-detect": ("alibi-detect==0.11.4", "pandas<3", "numba>=0.57", "scipy<1.12", "pyarrow<18"),
 }
 """What each tool needs to run today."""
+NO_TELEMETRY = {"DO_NOT_TRACK": "1", "NML_DISABLE_USAGE_LOGGING": "1", "WHYLOGS_NO_ANALYTICS": "True"}
 
 
 class PeerError(Exception):
@@ -67,12 +68,13 @@ class Worker:
 
     def __init__(self, tool: str, seconds: float = 900) -> None:
         self.tool = tool
-        quiet = {"PYTHONWARNINGS": "ignore", "DO_NOT_TRACK": "1", "NML_DISABLE_USAGE_LOGGING": "1"}
+        env = {**os.environ, "PYTHONWARNINGS": "ignore", **NO_TELEMETRY}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # else each start compiles the tool anew
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the worker
         self._process = subprocess.Popen(
             [interpreter(tool, seconds), WORKERS / f"use_{tool.replace('-', '_')}.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
-            env={**os.environ, **quiet, "WHYLOGS_NO_ANALYTICS": "True"},
+            env=env,
         )  # fmt: skip
         self._ready = False
 
