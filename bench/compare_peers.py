@@ -133,6 +133,22 @@ def growth(what: str, pairs: dict[int, Pair], worker: peers.Worker, clock: Clock
     return slope
 
 
+def stored(sides: Pair, clock: Clock) -> Figures:
+    """What is saved where the reference was counted before and only its counts are read."""
+    with tempfile.TemporaryDirectory() as folder, peers.Worker(OURS) as worker:
+        job = {"reference": str(sides[0]), "current": str(sides[1]), "baseline": f"{folder}/reference.baseline"}
+        try:
+            found = worker.ask("stored", clock.left, **job)
+        except peers.PeerError as problem:
+            CONSOLE.print(f"a stored baseline was not measured: it {problem}", style="yellow")
+            return {"stored_over_read": None}
+    ratio = found["stored_seconds"] / found["read_seconds"]
+    CONSOLE.print(
+        f"with a stored baseline: {found['stored_seconds']:.3f} s instead of {found['read_seconds']:.3f} s ({ratio:.0%})"
+    )
+    return {"stored_over_read": ratio}
+
+
 def ten_million(folder: Path, clock: Clock) -> Figures:
     """Time and memory at ten million rows on each side; a quick run has one file twenty times over on both."""
     if clock.quick:
@@ -174,6 +190,7 @@ def main() -> None:
         folder = Path(name)
         figures = {"small_seconds": small(folder, clock), **ten_million(folder, clock)}
         figures |= side_by_side(pair(folder, rows), rows, clock)
+        figures |= stored(pair(folder, rows), clock)
         sizes = (10_000, 30_000, 100_000) if clock.quick else (100_000, 300_000, 1_000_000, 3_000_000)
         width, counts = (10_000, (5, 25, 50)) if clock.quick else (300_000, (5, 10, 25, 50))
         by_rows = {size: pair(folder, size) for size in sizes}

@@ -171,7 +171,7 @@ def features(random: np.random.Generator, rows: int, shapes: Sequence[str] = FEA
     """A column of each shape."""
     drawn = {f"x{i}": (SHAPES[shape][0], SHAPES[shape][1](random, rows)) for i, shape in enumerate(shapes)}
     return {
-        name: pa.array(values if kind is Kind.NUMERIC else [f"category {code}" for code in values.tolist()])
+        name: pa.array(values if kind is Kind.NUMERIC else [f"category{code}" for code in values.tolist()])
         for name, (kind, values) in drawn.items()
     }
 
