@@ -143,9 +143,8 @@ def stored(sides: Pair, clock: Clock) -> Figures:
             CONSOLE.print(f"a stored baseline was not measured: it {problem}", style="yellow")
             return {"stored_over_read": None}
     ratio = found["stored_seconds"] / found["read_seconds"]
-    CONSOLE.print(
-        f"with a stored baseline: {found['stored_seconds']:.3f} s instead of {found['read_seconds']:.3f} s ({ratio:.0%})"
-    )
+    seconds = f"{found['stored_seconds']:.3f} s instead of {found['read_seconds']:.3f} s"
+    CONSOLE.print(f"with a stored baseline: {seconds} ({ratio:.0%})")
     return {"stored_over_read": ratio}
 
 
