@@ -76,11 +76,17 @@ def side_by_side(sides: Pair, rows: int, clock: Clock) -> Figures:
         problems |= _beside(two, job, found, clock)
     ours = found[OURS]
     table = Table(
-        "", "seconds", "times watchkeeper", "peak MB", title=f"{rows:,} rows x {COLUMNS} columns on each side"
+        "",
+        "seconds",
+        "times watchkeeper",
+        "CPU seconds",
+        "peak MB",
+        title=f"{rows:,} rows x {COLUMNS} columns on each side",
     )
     for tool, reply in found.items():
         slower = f"{reply['seconds'] / ours['seconds']:.2f}"
-        table.add_row(TITLES.get(tool, tool), f"{reply['seconds']:.3f}", slower, f"{reply['peak_mb']:.0f}")
+        busy, peak = f"{reply['cpu_seconds']:.2f}", f"{reply['peak_mb']:.0f}"
+        table.add_row(TITLES.get(tool, tool), f"{reply['seconds']:.3f}", slower, busy, peak)
     CONSOLE.print(table)
     for tool, why in problems.items():
         CONSOLE.print(f"{tool} was not measured: it {why}", style="yellow")

@@ -11,26 +11,27 @@ import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 Task = Callable[..., dict[str, Any] | None]
 
 
 def serve(**tasks: Task) -> None:
-    """Answer each job `{"task": name, ...}` with what the task returns, the seconds it took and the peak memory."""
+    """Answer each job `{"task": name, ...}` with what the task returns, its seconds and its peak memory."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the tool itself prints must not pass for a reply
     print(json.dumps({"ready": True}), file=replies, flush=True)
     for line in sys.stdin:
         job = json.loads(line)
         task = tasks[job.pop("task")]
-        start = perf_counter()
+        start, busy = perf_counter(), process_time()
         try:
             reply = task(**job) or {}
         except Exception as problem:  # noqa: BLE001  whatever went wrong is told, and the other tools go on
             reply = {"problem": f"{type(problem).__name__}: {problem}"}
-        reply = {"seconds": perf_counter() - start, "peak_mb": peak_mb(), **reply}
+        spent = {"seconds": perf_counter() - start, "cpu_seconds": process_time() - busy, "peak_mb": peak_mb()}
+        reply = {**spent, **reply}
         print(json.dumps(reply), file=replies, flush=True)
 
 
