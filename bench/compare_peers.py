@@ -124,18 +124,21 @@ def _beside(tools: list[str], job: dict[str, str], found: dict[str, Any], clock:
 
 
 def growth(what: str, pairs: dict[int, Pair], worker: peers.Worker, clock: Clock) -> float | None:
-    """The slope of time over size, both as logarithms: 1 means twice the time for twice the size."""
+    """The slope of time over size, both as logarithms: 1 means twice the time for twice the size.
+
+    Time is the processor's, which other work on the machine disturbs less.
+    """
     least = {}
     try:
         for size, sides in pairs.items():
             job = {"reference": str(sides[0]), "current": str(sides[1])}
-            least[size] = min(worker.ask("compare", clock.left, **job)["seconds"] for _ in range(2))
+            least[size] = min(worker.ask("compare", clock.left, **job)["cpu_seconds"] for _ in range(2))
     except peers.PeerError as problem:
         CONSOLE.print(f"time against {what} was not measured: it {problem}", style="yellow")
         return None
     slope = float(np.polyfit(np.log([*least]), np.log([*least.values()]), 1)[0])
     shown = ", ".join(f"{size:,}: {seconds:.2f} s" for size, seconds in least.items())
-    CONSOLE.print(f"time against {what}: exponent {slope:.2f} ({shown}; the better of two)")
+    CONSOLE.print(f"CPU time against {what}: exponent {slope:.2f} ({shown}; the better of two)")
     return slope
 
 
