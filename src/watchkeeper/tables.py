@@ -13,6 +13,7 @@ from watchkeeper.errors import DataError
 from watchkeeper.periods import Cut
 from watchkeeper.profiles import Profile, merge
 from watchkeeper.schema import ColumnConfig, Feature, Kind
+from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store import sources
 from watchkeeper.store.tallies import GROUP, fit_grids, invalid, tally
@@ -132,11 +133,7 @@ def counts(
     Args:
         truths: the columns that are true or false in the reference.
     """
-    known = _keyed(features)
-    plans = [
-        sources.Plan(key, feature.kind, grids.get(name), feature.missing)
-        for (key, feature), name in zip(known.items(), features, strict=True)
-    ]
+    known, plans = _planned(features, grids)
     (found,) = tally(_typed(side, known, truths), plans)
     return {name: found[key] for key, name in zip(known, features, strict=True)}
 
@@ -150,11 +147,7 @@ def counts_by_period(
         truths: as in `counts`.
         timestamp: the column that says when each row was made.
     """
-    known = _keyed(features)
-    plans = [
-        sources.Plan(key, feature.kind, grids.get(name), feature.missing)
-        for (key, feature), name in zip(known.items(), features, strict=True)
-    ]
+    known, plans = _planned(features, grids)
     table = _typed(side, {**known, AT: Feature(timestamp, Kind.DATETIME)}, truths)
     ends = sources.scalars(table, {"low": table[AT].min(), "high": table[AT].max()})
     cut = Cut.over(*(datetime.fromtimestamp(0, UTC) + timedelta(seconds=ends[end]) for end in ("low", "high")))
@@ -168,6 +161,35 @@ def counts_by_period(
     whole = {name: merge(group[name] for group in named) or named[0][name] for name in features}
     parts = zip(cut.starts, named, strict=False)
     return whole, [(start, part) for start, part in parts if any(profile.n for profile in part.values())]
+
+
+def freeze(
+    side: Side, features: Mapping[str, Feature], truths: Sequence[str], columns: tuple[str, ...]
+) -> Segmentation:
+    """The segments that a reference gives by these columns, which are categorical features of their own names."""
+    by = {f"c{i}": features[name] for i, name in enumerate(columns)}
+    found = sources.segmentation(_typed(side, by, truths), tuple(by), {key: f.missing for key, f in by.items()})
+    return Segmentation(columns, found.values)
+
+
+def counts_by_segment(
+    side: Side,
+    features: Mapping[str, Feature],
+    grids: Mapping[str, Grid],
+    truths: Sequence[str],
+    segments: Segmentation,
+) -> dict[str, dict[str, Profile]]:
+    """The counts of each feature in each segment, by its name; `features` hold the columns of the segmentation."""
+    keyed, plans = _planned(features, grids)
+    home = {feature.column: key for key, feature in keyed.items() if feature.kind is Kind.CATEGORICAL}
+    by = Segmentation(tuple(home[name] for name in segments.columns), segments.values)
+    missing = {home[name]: features[name].missing for name in segments.columns}
+    table = _typed(side, keyed, truths)
+    known = sources.read(table.get_backend(), sources.numbered(by), "known_segments")
+    parted = sources.segmented(table, known, by, missing)
+    groups = tally(parted.rename({GROUP: sources.SEGMENT}), plans, len(segments.names))
+    named = [{name: group[key] for key, name in zip(keyed, features, strict=True)} for group in groups]
+    return dict(zip(segments.names, named, strict=True))
 
 
 def check_time(side: Side, name: str) -> None:
@@ -194,6 +216,15 @@ def first_time(side: Side, name: str) -> float | None:
 def _keyed(features: Mapping[str, Feature]) -> dict[str, Feature]:
     """The features under plain names: inside the engine any name of a column will do."""
     return {f"c{i}": feature for i, feature in enumerate(features.values())}
+
+
+def _planned(
+    features: Mapping[str, Feature], grids: Mapping[str, Grid]
+) -> tuple[dict[str, Feature], list[sources.Plan]]:
+    """The features under plain names, and how each is counted."""
+    keyed = _keyed(features)
+    named = zip(keyed.items(), features, strict=True)
+    return keyed, [sources.Plan(key, feature.kind, grids.get(name), feature.missing) for (key, feature), name in named]
 
 
 def _typed(side: Side, features: Mapping[str, Feature], truths: Sequence[str]) -> Any:
