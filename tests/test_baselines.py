@@ -13,6 +13,7 @@ import pytest
 from watchkeeper.baselines import Baseline, profile
 from watchkeeper.comparison import compare
 from watchkeeper.errors import ConfigError, DataError
+from watchkeeper.profiles import merge
 from watchkeeper.schema import ColumnConfig, Kind, ModelConfig, MonitorConfig
 
 
@@ -65,8 +66,9 @@ def test_a_baseline_keeps_its_configuration(tmp_path: Path) -> None:
 def test_what_a_baseline_has_already_cannot_be_given_again() -> None:
     kept = profile(rows(1), columns=["temp"])
     assert {look.column for look in compare(kept, rows(2)).points} == {"temp"}
-    for more in ({"columns": ["temp"]}, {"config": ModelConfig(columns={"temp": ColumnConfig(kind=Kind.NUMERIC)})}):
-        with pytest.raises(ConfigError, match=r"give config and columns to profile\(\) instead"):
+    config = ModelConfig(columns={"temp": ColumnConfig(kind=Kind.NUMERIC)})
+    for more in ({"columns": ["temp"]}, {"segments": ["origin"]}, {"config": config}):
+        with pytest.raises(ConfigError, match=r"give them to profile\(\) instead"):
             compare(kept, rows(2), **more)  # type: ignore[arg-type]
 
 
@@ -105,3 +107,52 @@ def test_a_column_that_is_nowhere_what_it_should_be_is_left_out() -> None:
     kept = profile(rows(1), config=config)
     assert kept.skipped == {"origin": "it is numeric in the configuration, and nothing in the reference is"}
     assert {look.column for look in compare(kept, rows(2)).points} == {"temp"}
+
+
+# segments
+
+
+def parted(seed: int, shift: float = 0.0, count: int = 6000) -> pa.Table:
+    """Two countries and two devices; only the phones of one country shift."""
+    chance = np.random.default_rng(seed)
+    country, device = chance.choice(["NL", "BE"], count, p=[0.8, 0.2]), chance.choice(["web", "phone"], count)
+    moved = shift * ((country == "BE") & (device == "phone"))
+    return pa.table({"country": country, "device": device, "temp": chance.normal(0, 1, count) + moved})
+
+
+def test_a_change_within_a_segment_is_found_and_named_though_the_whole_is_healthy(tmp_path: Path) -> None:
+    path = tmp_path / "train.baseline"
+    profile(parted(1), segments=["country", ("country", "device")]).save(path)
+    found = compare(path, parted(2, 0.6))
+    assert {look.segment for look in found.breaches} == {"country=BE", "country=BE, device=phone"}
+    assert {look.column for look in found.breaches} == {"temp"}
+    assert all("country=BE" in line for line in repr(found).splitlines()[1:])
+    assert compare(path, parted(3)).healthy
+    whole = compare(parted(1), parted(2, 0.6))
+    assert whole.healthy
+    assert {look.segment for look in whole.points} == {""}
+
+
+def test_segments_add_up_to_the_whole_and_cost_the_other_looks_their_share() -> None:
+    kept = profile(parted(1), segments=["country"])
+    assert sorted(kept.parted) == ["country=(missing)", "country=(other)", "country=BE", "country=NL"]
+    for name, whole in kept.profiles.items():
+        merged = merge(kept.parted[segment][name] for segment in sorted(kept.parted))
+        assert merged is not None
+        assert merged.to_bytes() == whole.to_bytes()
+    apart, alone = compare(kept, parted(2)), compare(parted(1), parted(2))
+    wide, narrow = (next(p for p in c.points if (p.metric, p.segment) == ("ks", "")) for c in (apart, alone))
+    assert wide.high is not None
+    assert narrow.high is not None
+    assert wide.high > narrow.high
+
+
+def test_segments_that_cannot_be_made_are_told() -> None:
+    with pytest.raises(ConfigError, match='segments are made of categorical columns, and "temp" is none'):
+        compare(parted(1), parted(2), segments=["temp"])
+    config = ModelConfig(columns={"temp": ColumnConfig(kind=Kind.NUMERIC)})
+    with pytest.raises(ConfigError, match="segments are given twice"):
+        compare(parted(1), parted(2), config=config, segments=["country"])
+    found = compare(parted(1), parted(2).drop_columns("country"), segments=["country"])
+    assert found.skipped["segments by country"] == "the current data lacks a column of these"
+    assert {look.segment for look in found.points} == {""}

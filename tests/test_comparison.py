@@ -215,7 +215,7 @@ def judged(random: np.random.Generator, rows: int, reference_rows: int) -> list[
         name: subject(draw(random, reference_rows), draw(random, rows), COLUMNS[name].kind)
         for name, draw in zip(COLUMNS, (*NUMERIC, *CATEGORICAL), strict=True)
     }
-    return looks(plan(default_model(COLUMNS)), subjects, "", 0.05, raise_limits=True)
+    return looks(plan(default_model(COLUMNS)), {"": subjects}, "", 0.05, raise_limits=True)
 
 
 def test_the_twin_finds_what_the_engine_finds() -> None:
@@ -225,7 +225,7 @@ def test_the_twin_finds_what_the_engine_finds() -> None:
         for rows in (500, 200)
     ]
     subjects = {name: subject(sides[0][name], sides[1][name], kind.kind) for name, kind in COLUMNS.items()}
-    twin = looks(plan(default_model(COLUMNS)), subjects, "", 0.05, raise_limits=True)
+    twin = looks(plan(default_model(COLUMNS)), {"": subjects}, "", 0.05, raise_limits=True)
     real = compare(*(pa.table(side) for side in sides))
     assert {(p.column, p.metric): (p.limit, p.n_current, p.n_baseline, p.reason) for p in real.points} == {
         (p.column, p.metric): (p.limit, p.n_current, p.n_baseline, p.reason) for p in twin
@@ -266,7 +266,7 @@ def test_a_change_is_found_among_twenty_columns(column: str, change: Any, metric
     for name, draw in zip(COLUMNS, (*NUMERIC, *CATEGORICAL), strict=True):
         before, after = draw(random, 5000), draw(random, 1000)
         subjects[name] = subject(before, change(after) if name == column else after, COLUMNS[name].kind)
-    taken = looks(plan(default_model(COLUMNS)), subjects, "", 0.05, raise_limits=True)
+    taken = looks(plan(default_model(COLUMNS)), {"": subjects}, "", 0.05, raise_limits=True)
     breaches = {(look.column, look.metric) for look in taken if look.breach}
     assert {(column, metric) for metric in metrics} <= breaches
     assert {name for name, _ in breaches} == {column}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ from pydantic import ValidationError
 
 from watchkeeper import policy
 from watchkeeper.config import load, only_model
-from watchkeeper.errors import DataError
+from watchkeeper.errors import ConfigError, DataError
 from watchkeeper.monitors import MODEL_COLUMNS, Watch, plan
 from watchkeeper.profiles import Profile
-from watchkeeper.schema import AGE, ColumnConfig, Config, Feature, ModelConfig
+from watchkeeper.schema import AGE, ColumnConfig, Config, Feature, Kind, ModelConfig
+from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import INVALID, Grid
 from watchkeeper.store import sources
 from watchkeeper.store.tallies import sample
-from watchkeeper.tables import Side, counts, fitted, infer, near, truths
+from watchkeeper.tables import Side, counts, counts_by_segment, fitted, freeze, infer, near, truths
 
 ENDING = ".baseline"
 """Of the files that baselines are saved in."""
@@ -39,6 +40,8 @@ class Baseline:
         truths: those that are true or false.
         rows: how many rows there are.
         grids, profiles: by feature.
+        segmentations: the parts of the rows that are looked at apart.
+        parted: the profiles of each segment, by its name and by feature.
     """
 
     config: ModelConfig | None
@@ -49,15 +52,17 @@ class Baseline:
     rows: int
     grids: Mapping[str, Grid]
     profiles: Mapping[str, Profile]
+    segmentations: tuple[Segmentation, ...] = ()
+    parted: Mapping[str, Mapping[str, Profile]] = field(default_factory=dict)
 
     @property
     def model(self) -> ModelConfig:
-        return self.config or default_model(self.columns)
+        return self.config or default_model(self.columns, [part.columns for part in self.segmentations])
 
     @property
     def watches(self) -> list[Watch]:
         """Every look that the configuration, or else the default policy, asks for; of any table."""
-        return plan(self.model) if self.model.columns else []
+        return plan(self.model, self.segmentations) if self.model.columns else []
 
     def save(self, path: str | Path) -> None:
         """Write it to a file whose name must end in `.baseline`. Raises DataError where it cannot be written."""
@@ -72,7 +77,9 @@ class Baseline:
             "truths": self.truths,
             "rows": self.rows,
             "grids": {name: grid.to_dict() for name, grid in self.grids.items()},
-            "profiles": {name: base64.b64encode(p.to_bytes()).decode() for name, p in self.profiles.items()},
+            "profiles": _written(self.profiles),
+            "segments": [{"columns": part.columns, "values": part.values} for part in self.segmentations],
+            "parted": {segment: _written(profiles) for segment, profiles in self.parted.items()},
         }
         write(path, json.dumps(body))
 
@@ -91,7 +98,11 @@ class Baseline:
                 truths=tuple(body["truths"]),
                 rows=body["rows"],
                 grids={name: Grid.from_dict(grid) for name, grid in body["grids"].items()},
-                profiles={name: Profile.from_bytes(base64.b64decode(p)) for name, p in body["profiles"].items()},
+                profiles=_read(body["profiles"]),
+                segmentations=tuple(
+                    Segmentation(tuple(part["columns"]), tuple(map(tuple, part["values"]))) for part in body["segments"]
+                ),
+                parted={segment: _read(profiles) for segment, profiles in body["parted"].items()},
             )
         except OSError as problem:
             raise DataError(f"{path} cannot be read: {problem.strerror}") from problem
@@ -99,23 +110,39 @@ class Baseline:
             raise DataError(f"{path} is no baseline, or a damaged one; make it anew from the reference") from problem
 
 
+def _written(profiles: Mapping[str, Profile]) -> dict[str, str]:
+    return {name: base64.b64encode(profile.to_bytes()).decode() for name, profile in profiles.items()}
+
+
+def _read(profiles: Mapping[str, str]) -> dict[str, Profile]:
+    return {name: Profile.from_bytes(base64.b64decode(text)) for name, text in profiles.items()}
+
+
+Segments = Sequence[str | Sequence[str]]
+
+
 def profile(
     reference: Any,
     *,
     config: ModelConfig | Config | str | Path | None = None,
     columns: Sequence[str] | None = None,
+    segments: Segments = (),
 ) -> Baseline:
     """Keep of a reference table what comparing needs: `compare(profile("train.parquet"), "today.parquet")`.
 
     Args:
-        reference, config, columns: as in `compare`.
+        reference, config, columns, segments: as in `compare`.
 
     Raises DataError where the data cannot be read, ConfigError where the configuration is wrong.
     """
     model = None if config is None else _model(config)
+    if model and segments:
+        raise ConfigError("segments are given twice; name them in the configuration, or leave that out", ("segments",))
     connection = sources.connect()
     try:
-        return _profile(Side("the reference", sources.read(connection, reference, "reference")), model, columns)
+        return _profile(
+            Side("the reference", sources.read(connection, reference, "reference")), model, columns, segments
+        )
     finally:
         connection.disconnect()
 
@@ -128,7 +155,7 @@ def _model(config: ModelConfig | Config | str | Path) -> ModelConfig:
     return only_model(load(Path(config)), str(config))[1]
 
 
-def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None) -> Baseline:
+def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None, segments: Segments) -> Baseline:
     rows, names = side.rows, tuple(side.table.columns)
     probe = Side(side.title, sample(side.table))
     if model is None:
@@ -147,7 +174,23 @@ def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None) 
         if profiles[name].special(INVALID) == profiles[name].n:
             skipped[feature.column] = f"it is {feature.kind} in the configuration, and nothing in the reference is"
             del profiles[name]
-    return Baseline(model, columns, skipped, names, true, rows, grids, profiles)
+    parts = []
+    for by in model.segmentations if model else _segmentations(segments, columns):
+        if all(name in profiles for name in by):
+            parts.append(freeze(side, wanted, true, by))
+    present = {name: feature for name, feature in wanted.items() if name in profiles}
+    parted = {name: one for part in parts for name, one in counts_by_segment(side, present, grids, true, part).items()}
+    return Baseline(model, columns, skipped, names, true, rows, grids, profiles, tuple(parts), parted)
+
+
+def _segmentations(segments: Segments, columns: Mapping[str, ColumnConfig]) -> list[tuple[str, ...]]:
+    """The columns of each of the segments. Raises ConfigError for one that no segments can be made of."""
+    wanted = [(by,) if isinstance(by, str) else tuple(by) for by in segments]
+    known = [name for name, column in columns.items() if column.kind is Kind.CATEGORICAL]
+    for name in (name for by in wanted for name in by):
+        if name not in known:
+            raise ConfigError(f'segments are made of categorical columns, and "{name}" is none; {near(name, known)}')
+    return wanted
 
 
 def _configured(model: ModelConfig, names: Sequence[str], only: Sequence[str] | None) -> dict[str, ColumnConfig]:
@@ -161,10 +204,12 @@ def _configured(model: ModelConfig, names: Sequence[str], only: Sequence[str] | 
     return {name: column for name, column in model.columns.items() if only is None or name in only}
 
 
-def default_model(columns: Mapping[str, ColumnConfig]) -> ModelConfig:
+def default_model(columns: Mapping[str, ColumnConfig], segments: Sequence[tuple[str, ...]] = ()) -> ModelConfig:
     """What is looked at without a configuration. Not validated: a column of a plain table may bear any name."""
-    model = ModelConfig.model_construct(columns=dict(columns))
-    return model.model_copy(update={"monitors": policy.for_tables({f.kind for f in model.features.values()})})
+    model = ModelConfig.model_construct(columns=dict(columns), segments=tuple(segments))
+    monitors = policy.for_tables({feature.kind for feature in model.features.values()})
+    with_segments = [monitor.model_copy(update={"segments": bool(segments)}) for monitor in monitors]
+    return model.model_copy(update={"monitors": tuple(with_segments)})
 
 
 def write(path: str | Path, text: str) -> None:

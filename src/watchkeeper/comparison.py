@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from watchkeeper import comparison_report, policy, report
-from watchkeeper.baselines import ENDING, Baseline, profile, write
+from watchkeeper.baselines import ENDING, Baseline, Segments, profile, write
 from watchkeeper.errors import ConfigError, DataError
 from watchkeeper.findings import MISSING, Findings, Look
 from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, measure
@@ -24,7 +24,7 @@ from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Status
 from watchkeeper.schema import Config, Feature, Kind, ModelConfig
 from watchkeeper.store import sources
-from watchkeeper.tables import Side, check_time, counts, counts_by_period, first_time, listed, near
+from watchkeeper.tables import Side, check_time, counts, counts_by_period, counts_by_segment, first_time, listed, near
 from watchkeeper.windows import Window
 
 _NEVER = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 2, tzinfo=UTC))
@@ -51,6 +51,7 @@ def compare(
     false_alarms: float = 0.05,
     importance: Mapping[str, float] | None = None,
     timestamp: str | None = None,
+    segments: Segments = (),
 ) -> Comparison:
     """What changed from the reference to the current data.
 
@@ -73,6 +74,9 @@ def compare(
         timestamp: the column of the current data that says when each row was made, in UTC where it names no zone.
             It tells since when a limit is breached, and how each column went. By default the only column of dates
             or times on both sides, if the current data begin no sooner than the reference's end.
+        segments: categorical columns, or several to be crossed, to look within as well: `["country", ("country",
+            "device")]`. The 100 values that the reference holds most often are segments of their own, all others are
+            one, and so are rows without a value. Every look in a segment takes its share of the false alarms.
 
     Without a configuration these limits hold, each breached only if the whole interval lies beyond it:
 
@@ -94,7 +98,7 @@ def compare(
     if not 0 < false_alarms < 1:
         raise ConfigError(f"false_alarms must lie between 0 and 1, found {false_alarms}")
     weights = _weights(importance or {})
-    baseline = _baseline(reference, config, columns)
+    baseline = _baseline(reference, config, columns, segments)
     for name in weights:
         if name not in baseline.names:
             raise ConfigError(
@@ -112,15 +116,18 @@ def compare(
 
 
 def _baseline(
-    reference: Any, config: ModelConfig | Config | str | Path | None, columns: Sequence[str] | None
+    reference: Any,
+    config: ModelConfig | Config | str | Path | None,
+    columns: Sequence[str] | None,
+    segments: Segments,
 ) -> Baseline:
     if isinstance(reference, (str, Path)) and Path(reference).suffix == ENDING:
         reference = Baseline.load(reference)
     if not isinstance(reference, Baseline):
-        return profile(reference, config=config, columns=columns)
-    if config is not None or columns is not None:
+        return profile(reference, config=config, columns=columns, segments=segments)
+    if config is not None or columns is not None or segments:
         raise ConfigError(
-            "a baseline has its columns and its configuration already; give config and columns to profile() instead"
+            "a baseline has its columns, segments and configuration already; give them to profile() instead"
         )
     return reference
 
@@ -181,8 +188,20 @@ def _compare(baseline: Baseline, after: Side, false_alarms: float, timestamp: st
         )
         for name in chosen
     }
+    parted = {}
+    for part in baseline.segmentations:
+        if any(name not in features for name in part.columns):
+            skipped[f"segments by {' and '.join(part.columns)}"] = "the current data lacks a column of these"
+            continue
+        for segment, found_there in counts_by_segment(*sides, part).items():
+            before = baseline.parted[segment]
+            parted[segment] = {
+                name: replace(subject, current=found_there[name], baseline=before[name], parts=())
+                for name, subject in subjects.items()
+            }
+    watches = [watch for watch in watches if watch.segment == ALL or watch.segment in parted]
     found = [_lacking(name, rows, baseline.rows) for name in missing]
-    found += looks(watches, subjects, version, false_alarms, raise_limits=baseline.config is None)
+    found += looks(watches, {ALL: subjects, **parted}, version, false_alarms, raise_limits=baseline.config is None)
     place = {name: i for i, pair in enumerate(homes.items()) for name in pair}
     return Comparison(
         points=tuple(sorted(found, key=lambda look: (not look.breach, place[look.column]))),
@@ -230,7 +249,7 @@ def _not_here(watch: Watch, before: Sequence[str], after: Sequence[str]) -> str:
 
 def looks(
     watches: Sequence[Watch],
-    subjects: Mapping[str, Subject],
+    subjects: Mapping[str, Mapping[str, Subject]],
     version: str,
     false_alarms: float,
     *,
@@ -239,11 +258,15 @@ def looks(
     """Every look at these counts, each with its share of the false alarms.
 
     Args:
+        subjects: by segment and by column.
         version: the name of the configuration.
         raise_limits: give way where the reference is too small to have seen all that is normal.
     """
     alpha = min(false_alarms / len(watches), LARGEST_ERROR)
-    return [_look(replace(watch, alpha=alpha), subjects[watch.column], version, raise_limits) for watch in watches]
+    return [
+        _look(replace(watch, alpha=alpha), subjects[watch.segment][watch.column], version, raise_limits)
+        for watch in watches
+    ]
 
 
 def _look(watch: Watch, subject: Subject, version: str, raise_limits: bool) -> Look:

@@ -27,7 +27,7 @@ class Look:
     """One metric of one column, held to one limit.
 
     Attributes:
-        segment: "" for all rows; there are no others yet.
+        segment: the part of the rows, such as `country=NL`; "" for all.
         value, low, high: the metric and the interval of its true value; None where it has none.
         limit: None for a column that is missing, which nothing limits.
         direction, relative: as in a monitor.
@@ -54,6 +54,11 @@ class Look:
     detail: Mapping[str, Any]
     kind: str = Kind.NUMERIC
     since: datetime | None = None
+
+    @property
+    def place(self) -> str:
+        """The column, and the segment where it is not all rows."""
+        return f"{self.column} [{self.segment}]" if self.segment else self.column
 
     @property
     def breach(self) -> bool:
@@ -242,7 +247,7 @@ class Findings:
         write(path, self.to_json() + "\n")
 
     def __repr__(self) -> str:
-        lines = [self.summary, *(f"  {look.column}: {look.sentence}" for look in self.breaches[:10])]
+        lines = [self.summary, *(f"  {look.place}: {look.sentence}" for look in self.breaches[:10])]
         if len(self.breaches) > 10:
             lines.append(f"  and {len(self.breaches) - 10} more in .breaches")
         return "\n".join(lines)
