@@ -94,7 +94,7 @@ WATCHES = {kind: _watches(kind) for kind in (Kind.NUMERIC, Kind.CATEGORICAL)}
 def judged(reference: Reference, subject: Subject, columns: int) -> list[Look]:
     """The looks at one of so many columns of the same kind, which share the false alarms."""
     watches = WATCHES[reference.kind]
-    return looks(watches, {"x": subject}, "", BUDGET / columns, raise_limits=True) if reference.judged else []
+    return looks(watches, {"": {"x": subject}}, "", BUDGET / columns, raise_limits=True) if reference.judged else []
 
 
 def breaches(reference: Reference, subject: Subject, columns: int) -> set[str]:
