@@ -49,14 +49,20 @@ def test_dates_have_sentinels_of_their_own() -> None:
     assert grid.sentinels == DATE_SENTINELS
 
 
-def test_a_sample_is_random_the_same_each_time_and_the_whole_of_a_small_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_is_spread_evenly_and_the_same_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(tallies, "SAMPLE", 1000)
     connection = connect()
     table = read(connection, pa.table({"x": np.arange(20_000), "word": ["a"] * 20_000}), "rows")
     first, again = (sample(table).to_pyarrow().column("x").to_numpy() for _ in range(2))
     assert first.tolist() == again.tolist()
     assert 850 < len(first) < 1150
-    assert abs(first.mean() - 10_000) < 1000
+    assert abs(first.mean() - 10_000) < 100
+    for period in (2, 7, 10, 24, 60, 365):
+        counts = np.bincount(first % period, minlength=period)
+        assert counts.min() > 0.5 * len(first) / period
+        assert counts.max() < 1.5 * len(first) / period + 1
     small = table.limit(1000)
     assert sample(small) is small
 

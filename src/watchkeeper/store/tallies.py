@@ -23,8 +23,9 @@ from watchkeeper.store.sources import Plan, category, connect, declared, read, s
 
 SAMPLE = 50_000
 """Rows that are enough to tell of which kind a column is, and to fit a grid."""
-BATCH = 100_000
+BATCH = 131_072
 """Rows that are counted at once; what is held in memory at any time is a few of these."""
+ROW = "(row)"
 GROUP = "group"
 """The column that says which group of rows a row belongs to, numbered from 0."""
 
@@ -35,13 +36,17 @@ def invalid(name: str) -> str:
 
 
 def sample(table: ir.Table) -> ir.Table:
-    """At most about `SAMPLE` rows of a table, chosen at random and the same ones each time, as a table in memory."""
+    """About `SAMPLE` rows of a table, spread evenly over it and the same ones each time, as a table in memory.
+
+    Row i is taken where the fraction of i times the golden ratio lies below the wanted share: a sequence that is
+    equidistributed (Weyl 1916) over the whole table, over any stretch of it and over any period in it.
+    """
     rows = int(scalars(table, {"rows": table.count()})["rows"])
     if rows <= SAMPLE:
         return table
-    chance = np.random.default_rng(1)
-    kept = [batch.filter(pa.array(chance.random(batch.num_rows) * rows < SAMPLE)) for batch in _stream(table)]
-    return read(connect(), pa.Table.from_batches(kept), "sample")
+    numbered = table.mutate(**{ROW: ibis.row_number()})
+    fraction = numbered[ROW] * round(2**32 * (5**0.5 - 1) / 2) % 2**32
+    return read(connect(), _run(numbered.filter(fraction * rows < SAMPLE * 2**32).drop(ROW)), "sample")
 
 
 def fit_grids(
@@ -140,5 +145,11 @@ def _run(table: ir.Table) -> pa.Table:
 
 
 def _stream(table: ir.Table) -> Iterator[pa.RecordBatch]:
+    """The rows of a table, batch by batch; the next one is read while one is counted."""
     connection = table.get_backend()
-    yield from connection.con.sql(connection.compile(table)).to_arrow_reader(BATCH)
+    reader = connection.con.sql(connection.compile(table)).to_arrow_reader(BATCH)
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(next, reader, None)
+        while (batch := coming.result()) is not None:
+            coming = ahead.submit(next, reader, None)
+            yield batch
