@@ -58,6 +58,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "overview",
         "terminal",
         "findings",
+        "structure",
+        "contract",
         "words",
         "config",
         "cli",

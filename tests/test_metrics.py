@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from watchkeeper.errors import ConfigError
-from watchkeeper.metrics import METRICS, drift, find, load_plugins, metric, performance, quality, service
-from watchkeeper.profiles import Profile, Subject, categorical
-from watchkeeper.schema import Kind
+from watchkeeper.metrics import METRICS, drift, encoding, find, load_plugins, metric, performance, quality, service
+from watchkeeper.profiles import Profile, Subject, categorical, numeric
+from watchkeeper.schema import ColumnConfig, Kind
 from watchkeeper.stats.estimates import Estimate
-from watchkeeper.stats.grid import Grid
+from watchkeeper.stats.grid import INVALID, NULL, Grid
 from watchkeeper.testing import check_metric, profile_of
 
-BUILT_IN = (quality, drift, performance, service)
+BUILT_IN = (quality, encoding, drift, performance, service)
 ALPHA = 0.025
 DISTANCES = {
     "psi": 0.2, "jensen_shannon": 0.2, "hellinger": 0.2, "chi_square": 0.2, "total_variation": 0.2, "l_infinity": 0.05,
@@ -216,3 +217,93 @@ def test_auc_needs_both_labels() -> None:
     s = subject(None, None, grid, {"1": profile_of([0.9, 0.8], grid)})
     assert find("auc").compute(s, ALPHA).value is None
     assert find("accuracy").compute(s, ALPHA).value == 1.0
+
+
+# Changes of encoding
+
+
+@pytest.mark.parametrize(
+    ("known", "new", "meant"),
+    [
+        (["EWR", "JFK"], ["ewr", " JFK ", "ord"], {"ewr": "EWR", " JFK ": "JFK"}),
+        (["1", "2"], ["1.0", "02", "3"], {"1.0": "1", "02": "2"}),
+        (["caf\u00e9"], ["cafe\u0301", "cafe"], {"cafe\u0301": "caf\u00e9", "cafe": "caf\u00e9"}),
+        (["new york", "boston"], ["new_york", "BOSTON"], {"new_york": "new york", "BOSTON": "boston"}),
+        (["a1", "b2"], ["x-a1", "x-b2"], {"x-a1": "a1", "x-b2": "b2"}),
+        (["kg", "lb"], ["kg (net)", "lb (net)"], {"kg (net)": "kg", "lb (net)": "lb"}),
+        (["v1", "v8", "v9"], ["v17", "v87", "v97"], {}),
+        (["A", "a"], ["\u00c4"], {}),
+    ],
+)
+def test_a_category_in_another_writing_is_known(known: list[str], new: list[str], meant: dict[str, str]) -> None:
+    baseline = categorical(dict.fromkeys(known, 50))
+    found = find("encoding_change").compute(subject(categorical(dict.fromkeys(new, 10)), baseline), ALPHA)
+    assert found.detail["meant"] == meant
+    assert found.value == pytest.approx(len(meant) / len(new))
+
+
+def test_a_change_of_unit_is_named_though_it_looks_like_sentinels() -> None:
+    random = np.random.default_rng(1)
+    values = random.poisson(4, 3000) * 1.0
+    grid = Grid.fit(values)
+    sides = profile_of((-values[:1000]).tolist(), grid), profile_of(values.tolist(), grid)
+    found = find("unit_change").compute(subject(*sides, grid), ALPHA)
+    assert found.detail["formula"] == "with the sign changed"
+    assert found.low > 0.5
+
+
+# Vanished, stuck, of another type
+
+
+def test_a_vanished_category_counts_once_it_would_be_expected() -> None:
+    baseline = categorical({"a": 500, "b": 300, "c": 200 - 1, "rare": 1})
+    found = find("vanished_category").compute(subject(categorical({"a": 60, "b": 40}), baseline), ALPHA)
+    assert found.value == pytest.approx(0.199)
+    assert found.detail["values"] == {"c": 199}
+    assert 0.05 < found.low < 0.199 < found.high
+    few = find("vanished_category").compute(subject(categorical({"a": 6, "b": 4}), baseline), ALPHA)
+    assert (few.value, few.low) == (0.0, 0.0)
+
+
+def test_a_stuck_column_lost_its_variety() -> None:
+    grid = Grid.fit(values := np.linspace(0, 1, 500))
+    baseline = profile_of(values.tolist(), grid)
+    for stuck in (0.25, 7.0):
+        found = find("constant").compute(subject(profile_of([stuck] * 100, grid), baseline, grid), ALPHA)
+        assert (found.value, found.detail["most_frequent"]) == (1.0, pytest.approx(f"{stuck:g}"))
+        assert found.low > 0.9
+    far = find("constant").compute(subject(profile_of([100 + v for v in values], grid), baseline, grid), ALPHA)
+    assert far.value == 0.0
+    rare = categorical({"no": 98, "yes": 2})
+    assert find("constant").compute(subject(categorical({"no": 40}), rare), ALPHA).low == 0.0
+    assert find("constant").compute(subject(categorical({"b": 40}), categorical({"a": 40})), ALPHA).value == 0.0
+
+
+def test_what_is_no_number_is_invalid_and_not_missing() -> None:
+    grid = Grid.unit()
+    column = numeric(grid, {INVALID: 3, NULL: 1, 5: 6}, 0.005, 0.0055)
+    assert find("invalid_rate").compute(subject(column, None, grid), ALPHA).value == 0.3
+    assert find("null_rate").compute(subject(column, None, grid), ALPHA).value == 0.1
+
+
+# What was agreed
+
+
+def test_the_contracts_range_goes_before_the_baselines() -> None:
+    grid = Grid.fit(np.linspace(0, 100, 1000))
+    baseline = profile_of(np.linspace(0, 100, 1000).tolist(), grid)
+    now = profile_of([5.0] * 10 + [50.0] * 70 + [99.0] * 20, grid)
+    for agreed, share in (({"min": 10}, 0.1), ({"max": 80}, 0.2), ({"min": 10, "max": 80}, 0.3), ({}, 0.0)):
+        column = replace(subject(now, baseline, grid), contract=ColumnConfig(kind=Kind.NUMERIC, **agreed))
+        assert find("out_of_range").compute(column, ALPHA).value == pytest.approx(share), agreed
+    edge = profile_of([50.0] * 99 + [100.01], grid)
+    for most, share in ((100.0, 0.01), (100.005, 0.01), (100.02, 0.0)):
+        column = replace(subject(edge, baseline, grid), contract=ColumnConfig(kind=Kind.NUMERIC, max=most))
+        assert find("out_of_range").compute(column, ALPHA).value == pytest.approx(share), most
+
+
+def test_the_contracts_categories_go_before_the_baselines() -> None:
+    column = subject(categorical({"a": 6, "b": 4}), categorical({"a": 10, "b": 10}))
+    agreed = ColumnConfig(kind=Kind.CATEGORICAL, categories=("a", "c"))
+    assert find("new_category").compute(column, ALPHA).value == 0.0
+    assert find("new_category").compute(replace(column, contract=agreed), ALPHA).value == 0.4

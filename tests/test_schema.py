@@ -292,3 +292,26 @@ def test_a_mistake_inside_a_monitor_knows_its_place() -> None:
     assert problem["loc"] == ("monitors", 1)
     assert isinstance(problem["ctx"]["error"], ConfigError)
     assert problem["ctx"]["error"].path == ("columns",)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"kind": "categorical", "min": 0}, "min is for numeric columns, this one is categorical"),
+        ({"kind": "text", "max": 0}, "max is for numeric columns, this one is text"),
+        ({"kind": "numeric", "min": 2, "max": 1}, "min must not be above max, found 2 and 1"),
+        ({"kind": "numeric", "categories": ["a"]}, "categories is for categorical columns, this one is numeric"),
+        ({"kind": "categorical", "categories": []}, "categories must name each category once, and one at least"),
+        ({"kind": "categorical", "categories": ["1", 1]}, "categories must name each category once"),
+        ({"kind": "categorical", "categories": ["a", "NA"], "missing": ["NA"]}, '"NA" is both a category and missing'),
+        ({"kind": "numeric", "max_nulls": 1.2}, "less than or equal to 1"),
+    ],
+)
+def test_a_contract_that_contradicts_itself_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        ColumnConfig.model_validate(settings)
+
+
+def test_categories_may_be_written_without_quotes() -> None:
+    column = ColumnConfig.model_validate({"kind": "categorical", "categories": [1, 2.0, 2.5, True, "x"]})
+    assert column.categories == ("1", "2", "2.5", "true", "x")

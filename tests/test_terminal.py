@@ -42,14 +42,17 @@ def changed() -> Comparison:
 
 def test_the_verdict_comes_first_and_then_the_breaches(changed: Comparison) -> None:
     lines = printed(changed, 140)
-    assert lines[0] == "changed: 2 of 4 columns breach a limit: gone, temp."
+    assert lines[0] == "changed: 3 of 5 columns breach a limit: gone, id, temp."
     assert lines[2].split() == [
         "Column", "Worst", "metric", "Value", "Interval", "Allowed", "Missing", "before", "now"
     ]  # fmt: skip
-    assert [line.split()[:2] for line in lines[4:8]] == [["✗", "gone"], ["✗", "temp"], ["✓", "origin"], ["✓", "wet"]]
+    assert [line.split()[:2] for line in lines[4:9]] == [
+        ["✗", "gone"], ["✗", "id"], ["✗", "temp"], ["✓", "origin"], ["✓", "wet"]
+    ]  # fmt: skip
     said = [line for line in lines if line.startswith("✗ ") and ": " in line]
     assert said[0] == "✗ gone: column is missing from the current data"
-    assert said[1].startswith("✗ temp: the values moved by 1.0")
+    assert said[1].startswith("✗ id: 99.8% of the rows repeat an earlier id")
+    assert said[2].startswith("✗ temp: the values moved by 1.0")
     assert "left out: id: an id: 500 different values in 500 rows of the reference" in lines
     assert "only in the current data: new" in lines
     assert "chance of any breach if nothing changed: at most 5%" in " ".join(lines)
@@ -74,7 +77,7 @@ def test_a_pipe_gets_plain_lines_that_are_not_broken(changed: Comparison) -> Non
 def test_a_healthy_comparison_says_so() -> None:
     data = frame(500, 1)
     lines = printed(compare(data, data), 100)
-    assert lines[0] == "healthy: No limit is breached: 15 looks at 3 columns."
+    assert lines[0] == "healthy: No limit is breached: 26 looks at 3 columns."
     assert sum(line.startswith("✓") for line in lines) == 3
     assert not any(line.startswith("✗") for line in lines)
 

@@ -18,14 +18,28 @@ from watchkeeper.monitors import MODEL_COLUMNS, Watch, plan
 from watchkeeper.profiles import Profile
 from watchkeeper.schema import AGE, ColumnConfig, Config, Feature, Kind, ModelConfig
 from watchkeeper.segments import Segmentation
+from watchkeeper.stats.copies import Copies
 from watchkeeper.stats.grid import INVALID, Grid
-from watchkeeper.store import sources
+from watchkeeper.store import sources, tallies
 from watchkeeper.store.tallies import sample
-from watchkeeper.tables import Side, counts, counts_by_segment, fitted, freeze, infer, near, truths
+from watchkeeper.tables import (
+    Side,
+    counts,
+    counts_by_segment,
+    fitted,
+    freeze,
+    infer,
+    near,
+    row_copies,
+    truths,
+    unique,
+)
 
 ENDING = ".baseline"
 """Of the files that baselines are saved in."""
 FORMAT = 1
+ROWS = "all columns"
+"""The name of whole rows beside those of columns."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,8 @@ class Baseline:
         grids, profiles: by feature.
         segmentations: the parts of the rows that are looked at apart.
         parted: the profiles of each segment, by its name and by feature.
+        copies: how often rows occur, under `ROWS`, and values of ids, under the columns' names. With a configuration,
+            of the columns that it says are unique.
     """
 
     config: ModelConfig | None
@@ -54,10 +70,18 @@ class Baseline:
     profiles: Mapping[str, Profile]
     segmentations: tuple[Segmentation, ...] = ()
     parted: Mapping[str, Mapping[str, Profile]] = field(default_factory=dict)
+    copies: Mapping[str, Copies] = field(default_factory=dict)
+
+    @property
+    def usual(self) -> bool:
+        """Whether the default policy says what to look at."""
+        return self.config is None or self.config.monitors is None
 
     @property
     def model(self) -> ModelConfig:
-        return self.config or default_model(self.columns, [part.columns for part in self.segmentations])
+        if self.config is None:
+            return default_model(self.columns, [part.columns for part in self.segmentations])
+        return self.config if self.config.monitors is not None else _with_monitors(self.config)
 
     @property
     def watches(self) -> list[Watch]:
@@ -80,6 +104,7 @@ class Baseline:
             "profiles": _written(self.profiles),
             "segments": [{"columns": part.columns, "values": part.values} for part in self.segmentations],
             "parted": {segment: _written(profiles) for segment, profiles in self.parted.items()},
+            "copies": {name: {"times": [*c.times.items()], "part": c.part} for name, c in self.copies.items()},
         }
         write(path, json.dumps(body))
 
@@ -103,6 +128,7 @@ class Baseline:
                     Segmentation(tuple(part["columns"]), tuple(map(tuple, part["values"]))) for part in body["segments"]
                 ),
                 parted={segment: _read(profiles) for segment, profiles in body["parted"].items()},
+                copies={name: Copies(dict(c["times"]), c["part"]) for name, c in body["copies"].items()},
             )
         except OSError as problem:
             raise DataError(f"{path} cannot be read: {problem.strerror}") from problem
@@ -174,13 +200,16 @@ def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None, 
         if profiles[name].special(INVALID) == profiles[name].n:
             skipped[feature.column] = f"it is {feature.kind} in the configuration, and nothing in the reference is"
             del profiles[name]
+    ids = unique(probe, only) if model is None else [name for name, column in columns.items() if column.unique]
+    copies = {ROWS: row_copies(side, names, rows)} if model is None and only is None and len(names) > 1 else {}
+    copies |= {name: tallies.copies(side.table, [name], rows) for name in ids}
     parts = []
     for by in model.segmentations if model else _segmentations(segments, columns):
         if all(name in profiles for name in by):
             parts.append(freeze(side, wanted, true, by))
     present = {name: feature for name, feature in wanted.items() if name in profiles}
     parted = {name: one for part in parts for name, one in counts_by_segment(side, present, grids, true, part).items()}
-    return Baseline(model, columns, skipped, names, true, rows, grids, profiles, tuple(parts), parted)
+    return Baseline(model, columns, skipped, names, true, rows, grids, profiles, tuple(parts), parted, copies)
 
 
 def _segmentations(segments: Segments, columns: Mapping[str, ColumnConfig]) -> list[tuple[str, ...]]:
@@ -206,10 +235,13 @@ def _configured(model: ModelConfig, names: Sequence[str], only: Sequence[str] | 
 
 def default_model(columns: Mapping[str, ColumnConfig], segments: Sequence[tuple[str, ...]] = ()) -> ModelConfig:
     """What is looked at without a configuration. Not validated: a column of a plain table may bear any name."""
-    model = ModelConfig.model_construct(columns=dict(columns), segments=tuple(segments))
-    monitors = policy.for_tables({feature.kind for feature in model.features.values()})
-    with_segments = [monitor.model_copy(update={"segments": bool(segments)}) for monitor in monitors]
-    return model.model_copy(update={"monitors": tuple(with_segments)})
+    return _with_monitors(ModelConfig.model_construct(columns=dict(columns), segments=tuple(segments)))
+
+
+def _with_monitors(model: ModelConfig) -> ModelConfig:
+    """The model with the default policy for tables, in its segments too."""
+    monitors = [m.model_copy(update={"segments": bool(model.segments)}) for m in policy.for_tables(model)]
+    return model.model_copy(update={"monitors": tuple(monitors)})
 
 
 def write(path: str | Path, text: str) -> None:

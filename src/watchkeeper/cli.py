@@ -26,6 +26,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from watchkeeper import baselines, comparison, config, events, terminal, words
+from watchkeeper import contract as contracts
 from watchkeeper.demo.story import SERVING, Demo, Story
 from watchkeeper.engine import Engine
 from watchkeeper.errors import DataError, StateError, WatchkeeperError
@@ -182,6 +183,23 @@ def keep_profile(
     found.save(baseline)
     columns = words.count(len(found.columns), "column")
     out.print(f"{columns} of {found.rows:,} rows are kept in {baseline}", soft_wrap=True)
+
+
+@app.command()
+def contract(
+    reference: Annotated[
+        Path, typer.Argument(help="What is known to be good: CSV or Parquet, a file, folder or glob.")
+    ],
+    out_file: Annotated[Path | None, typer.Option("--out", help="Write it to this new file.")] = None,
+    name: Annotated[str, typer.Option(help="What to call the model; the file's name, if not given.")] = "",
+) -> None:
+    """Propose what the columns are agreed to be, from data that are known to be good: their kinds, ranges, categories,
+    missing values and what stands for them. It is a configuration to edit, for `watchkeeper check --config`."""
+    text = contracts.propose(str(reference), name or reference.stem.partition(".")[0])
+    if out_file is None:
+        sys.stdout.write(text)
+    else:
+        contracts.write(out_file, text)
 
 
 @app.command()

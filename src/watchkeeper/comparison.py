@@ -14,10 +14,10 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from watchkeeper import comparison_report, policy, report
-from watchkeeper.baselines import ENDING, Baseline, Segments, profile, write
+from watchkeeper import comparison_report, policy, report, structure
+from watchkeeper.baselines import ENDING, ROWS, Baseline, Segments, profile, write
 from watchkeeper.errors import ConfigError, DataError
-from watchkeeper.findings import MISSING, Findings, Look
+from watchkeeper.findings import Findings, Look
 from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, measure
 from watchkeeper.periods import since
 from watchkeeper.profiles import Subject
@@ -78,18 +78,24 @@ def compare(
             "device")]`. The 100 values that the reference holds most often are segments of their own, all others are
             one, and so are rows without a value. Every look in a segment takes its share of the false alarms.
 
-    Without a configuration these limits hold, each breached only if the whole interval lies beyond it:
+    Without monitors in a configuration these limits hold, each breached only if the whole interval lies beyond it:
 
-    - share of missing values: 0.05 above the reference's;
+    - share of missing values: 0.02 above the reference's; of values of another type, and of infinite ones: 0.001;
+    - share of numbers that often mean "unknown", such as -999, and lie outside the reference range: 0.005;
+    - share of values outside the reference range: 0.01;
+    - share of categories that the reference does not have, and of those that are known ones written in another way:
+      0.001; share of the reference in categories that vanished: 0.005;
+    - how far a column got stuck at one value: 0.9, where 1 is wholly;
+    - Kolmogorov-Smirnov distance that a change of unit explains: 0.05;
     - population stability index: 0.1, from which a shift is usually called worth a look (0.25 is a large one);
     - Kolmogorov-Smirnov and Jensen-Shannon distance: 0.1 (both reach from 0 to 1);
     - Wasserstein distance: 0.1 standard deviations;
-    - share of numbers that often mean "unknown", such as -999, and lie outside the reference range: 0.005;
-    - share of values outside the reference range: 0.05;
-    - share of categories that the reference does not have: 0.01.
+    - rows, and values of an id, that come several times: a share of 0.01 more than chance and the reference explain.
 
-    The last three are raised where the reference is so small that it cannot have seen all that is normal. A limit in
-    a configuration is taken as it stands. A column that the current data lacks is a breach of its own.
+    Where the reference is so small that it cannot have seen all that is normal, the limits on what it has not seen are
+    raised. A limit in a configuration is taken as it stands. What a configuration says of its columns (`min`, `max`,
+    `categories`, `max_nulls`, `unique`) goes before what the reference shows. A column that the current data lacks is a
+    breach of its own; if another one that came looks like it, its name is told.
 
     Rows are taken as independent: many rows of one person or one hour count for more than they say.
 
@@ -185,6 +191,7 @@ def _compare(baseline: Baseline, after: Side, false_alarms: float, timestamp: st
             {},
             {},
             tuple((start, part[name]) for start, part in parts),
+            model.columns.get(name),
         )
         for name in chosen
     }
@@ -200,13 +207,21 @@ def _compare(baseline: Baseline, after: Side, false_alarms: float, timestamp: st
                 for name, subject in subjects.items()
             }
     watches = [watch for watch in watches if watch.segment == ALL or watch.segment in parted]
-    found = [_lacking(name, rows, baseline.rows) for name in missing]
-    found += looks(watches, {ALL: subjects, **parted}, version, false_alarms, raise_limits=baseline.config is None)
-    place = {name: i for i, pair in enumerate(homes.items()) for name in pair}
+    extra = tuple(name for name in names if name not in baseline.names)
+    renamed = structure.renamed(baseline, after, missing, extra)
+    wholes = structure.wholes(baseline, names)
+    total = len(watches) + len(wholes)
+    alpha = min(false_alarms / total, LARGEST_ERROR)
+    found = [structure.lacking(name, renamed.get(name), rows, baseline.rows) for name in missing]
+    found += [structure.duplicates(baseline, after, name, alpha) for name in wholes]
+    found += looks(
+        watches, {ALL: subjects, **parted}, version, false_alarms * len(watches) / total, raise_limits=baseline.usual
+    )
+    place = {name: i for i, name in enumerate(dict.fromkeys([ROWS, *baseline.names, *chosen]))}
     return Comparison(
         points=tuple(sorted(found, key=lambda look: (not look.breach, place[look.column]))),
         skipped=skipped,
-        extra_columns=tuple(name for name in names if name not in baseline.names),
+        extra_columns=extra,
         rows=rows,
         reference_rows=baseline.rows,
         false_alarms=false_alarms,
@@ -272,7 +287,8 @@ def looks(
 def _look(watch: Watch, subject: Subject, version: str, raise_limits: bool) -> Look:
     monitor = watch.monitor
     assert monitor is not None
-    if raise_limits and monitor.above is not None:
+    if raise_limits and monitor.above is not None and watch.metric.name in policy.CAN_BE_UNSEEN:
+        watch = replace(watch, alpha=watch.alpha / 2)  # the other half is for what the reference has not seen
         unseen = policy.unseen(watch.metric, subject, watch.alpha)
         if unseen > monitor.above:
             monitor = monitor.model_copy(update={"above": unseen})
@@ -281,6 +297,9 @@ def _look(watch: Watch, subject: Subject, version: str, raise_limits: bool) -> L
     detail = dict(point.detail)
     if watch.metric.name == "out_of_range" and subject.baseline:
         detail |= {"reference_low": subject.baseline.low, "reference_high": subject.baseline.high}
+        agreed = subject.contract
+        if agreed is not None and (agreed.min is not None or agreed.max is not None):
+            detail |= {"reference_low": agreed.min, "reference_high": agreed.max, "range": "agreed range"}
     return Look(
         column=watch.column,
         segment=point.segment,
@@ -300,10 +319,3 @@ def _look(watch: Watch, subject: Subject, version: str, raise_limits: bool) -> L
         kind=watch.kind,
         since=since(watch.metric, subject) if verdict.status is Status.BREACH else None,
     )
-
-
-def _lacking(name: str, rows: int, reference_rows: int) -> Look:
-    return Look(
-        name, ALL, MISSING, MISSING, None, None, None, None, "above", None, rows, reference_rows, Status.BREACH,
-        "column is missing from the current data", {},
-    )  # fmt: skip

@@ -218,7 +218,7 @@ def _categories(subject: Subject) -> Table:
 def _looks(looks: Sequence[Look]) -> Table:
     rows = []
     for look in looks:
-        unit = METRICS[look.metric].unit if look.metric in METRICS else ""
+        unit = words.unit_of(look.metric)
         title = words.metric_title(look.metric, look.relative)
         title += f", {look.segment}" if look.segment else ""
         title += "" if unit in ("", "share") or look.relative == "ratio" else f" ({unit})"

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from watchkeeper import words
-from watchkeeper.baselines import write
+from watchkeeper import policy, words
+from watchkeeper.baselines import ROWS, write
 from watchkeeper.metrics import METRICS
 from watchkeeper.profiles import Subject
 from watchkeeper.records import Reason, Status
@@ -20,6 +20,8 @@ from watchkeeper.schema import Kind
 
 MISSING = "missing_column"
 """The metric of a column that the current data lacks."""
+DUPLICATES, DUPLICATE_IDS = "duplicate_rate", "duplicate_ids"
+"""The metrics of rows, and of ids, that come several times; they need the rows themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,12 @@ class Look:
     @property
     def breach(self) -> bool:
         return self.status is Status.BREACH
+
+    @property
+    def severity(self) -> str:
+        """How grave a breach is, "minor" or "major", by the end of the interval that is nearer to the limit; "" of
+        what is no breach."""
+        return policy.severity(self.metric, self.low, self.direction) if self.breach else ""
 
     @property
     def sentence(self) -> str:
@@ -122,6 +130,7 @@ class Look:
             "n_current": self.n_current,
             "n_baseline": self.n_baseline,
             "breach": self.breach,
+            "severity": self.severity,
             "reason": self.reason,
             "since": self.since.isoformat() if self.since else None,
         }
@@ -171,7 +180,8 @@ class Findings:
         among these the one that lies farthest beyond."""
         by_column: dict[str, list[Look]] = {}
         for look in self.points:
-            by_column.setdefault(look.column, []).append(look)
+            if look.column != ROWS or look.breach:  # whole rows are no column, but where they break
+                by_column.setdefault(look.column, []).append(look)
 
         def rank(column: str) -> tuple[float, bool, float]:
             looks = by_column[column]
@@ -205,14 +215,17 @@ class Findings:
     @property
     def summary(self) -> str:
         """The whole in one or two sentences."""
-        looked = {look.column for look in self.points}
+        looked = {look.column for look in self.points} - {ROWS}
         broken = {look.column for look in self.breaches}
-        changed = [column for column in self.columns if column in broken]
+        changed = [column for column in self.columns if column in broken - {ROWS}]
+        repeated = " Rows come several times." if ROWS in broken else ""
         if changed:
             names = ", ".join(words.shortened(name, 48) for name in changed[:5]) + (
                 f" and {len(changed) - 5} more" if len(changed) > 5 else ""
             )
-            return f"{len(changed)} of {words.count(len(looked), 'column')} breach a limit: {names}."
+            return f"{len(changed)} of {words.count(len(looked), 'column')} breach a limit: {names}.{repeated}"
+        if repeated:
+            return f"No column breaches a limit.{repeated}"
         judged = sum(look.status is Status.HEALTHY for look in self.points)
         text = f"No limit is breached: {words.count(judged, 'look')} at {words.count(len(looked), 'column')}."
         unsure = sum(look.unsure for look in self.points)
@@ -261,10 +274,30 @@ def _said(look: Look) -> str:
                 f"{words.share(detail['current'])} of the rows have no value,"
                 f" {words.share(detail['baseline'])} in the reference"
             )
+        case "invalid_rate" if look.relative == "difference":
+            return f"{words.share(detail['current'])} of the rows hold something that is not of the column's type"
+        case "infinite_rate" if look.relative == "difference":
+            return f"{words.share(detail['current'])} of the rows are infinite"
+        case "duplicate_rate" | "duplicate_ids" if "current" in detail:
+            what = "are copies of an earlier one" if look.metric == DUPLICATES else "repeat an earlier id"
+            normal = words.share(detail["baseline"])
+            return f"{words.share(detail['current'])} of the rows {what}, {normal} would be normal"
+        case "duplicate_ids":
+            return f"{words.share(value)} of the rows repeat a value that must be unique"
         case _ if look.relative:
             pass
+        case "unit_change" if detail.get("formula"):
+            return f"it looks like the reference {detail['formula']}"
+        case "encoding_change" if detail.get("meant"):
+            pairs = ", ".join(f"“{now}” for “{then}”" for now, then in [*detail["meant"].items()][:3])
+            return f"{words.share(value)} of the values are known ones written in another way: {pairs}"
+        case "constant" if "most_frequent" in detail:
+            return f"the column is stuck: {words.share(detail['share'])} of its values are “{detail['most_frequent']}”"
+        case "vanished_category":
+            gone = ", ".join(f"“{name}”" for name in [*detail.get("values", {})][:3])
+            return f"values that made up {words.share(value)} of the reference are gone: {gone}"
         case "psi":
-            size = "a large shift" if (look.low or 0.0) > 0.25 else "a shift"
+            size = "a large shift" if look.severity == "major" else "a shift"
             return f"{size} of the distribution, population stability index {words.number(value)}"
         case "ks":
             return (
@@ -282,8 +315,9 @@ def _said(look: Look) -> str:
             return f"{words.share(value)} of the values are not in the reference: {new}"
         case "out_of_range":
             reach = [words.value(detail.get(k), look.kind) for k in ("reference_low", "reference_high", "low", "high")]
+            agreed = detail.get("range", "reference range")
             return (
-                f"{words.share(value)} of the values lie outside the reference range {reach[0]} to {reach[1]};"
+                f"{words.share(value)} of the values lie outside the {agreed} {reach[0]} to {reach[1]};"
                 f" they reach from {reach[2]} to {reach[3]}"
             )
     title = words.metric_title(look.metric, look.relative)
@@ -292,10 +326,9 @@ def _said(look: Look) -> str:
 
 def _allowed(look: Look) -> str:
     """The limit as it was written, in the metric's unit."""
-    known = METRICS.get(look.metric)
     if look.limit is None:
         return words.NONE
-    if look.relative is None and (known is None or known.unit != "share"):
+    if look.relative is None and words.unit_of(look.metric) != "share":
         return f"{look.limit:.4g}"
     return words.measured(look.limit, look.metric, look.column, look.relative)
 

@@ -84,6 +84,7 @@ class History:
             labelled={label: kept for label in labels if (kept := now[label][0])},
             baseline_labelled={label: kept for label in labels if (kept := then[label][0])},
             parts=() if _seasonal(watch) else self._parts(_place(watch, ALL), seen(window), version),
+            contract=watch.contract,
         )
         return subject, tuple(one for _, ids in (*now.values(), *then.values()) for one in ids)
 

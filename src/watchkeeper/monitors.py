@@ -15,15 +15,15 @@ from datetime import timedelta
 
 from watchkeeper import policy
 from watchkeeper.errors import ConfigError
-from watchkeeper.metrics import METRICS, Metric, drift, find, load_plugins, performance, quality, service
+from watchkeeper.metrics import METRICS, Metric, drift, encoding, find, load_plugins, performance, quality, service
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Point, Reason, Status, Verdict, row_id
-from watchkeeper.schema import Kind, ModelConfig, MonitorConfig
+from watchkeeper.schema import ColumnConfig, Kind, ModelConfig, MonitorConfig
 from watchkeeper.segments import Segmentation
 from watchkeeper.stats.estimates import difference, ratio
 from watchkeeper.windows import Window
 
-BUILT_IN = (quality, drift, performance, service)
+BUILT_IN = (quality, encoding, drift, performance, service)
 load_plugins()
 
 MODEL_COLUMNS = {"score": Kind.NUMERIC, "latency_ms": Kind.NUMERIC, "status": Kind.CATEGORICAL}
@@ -41,7 +41,7 @@ class Watch:
     """One metric on one column, in all rows or in a segment, looked at once a grain with error at most `alpha` on each
     side.
 
-    Without a `monitor` the value is shown and not judged.
+    Without a `monitor` the value is shown and not judged. `contract` is what was agreed about the column.
     """
 
     metric: Metric
@@ -51,6 +51,7 @@ class Watch:
     alpha: float
     monitor: MonitorConfig | None = None
     segment: str = ALL
+    contract: ColumnConfig | None = None
 
 
 def plan(config: ModelConfig, segmentations: Iterable[Segmentation] = ()) -> list[Watch]:
@@ -79,7 +80,7 @@ def plan(config: ModelConfig, segmentations: Iterable[Segmentation] = ()) -> lis
     number = Counter(monitor.severity for monitor, *_ in looks)
     alpha = {s: min(config.alarm_budget[s] / (count * grains), LARGEST_ERROR) for s, count in number.items()}
     return [
-        Watch(metric, column, kind, m.window, alpha[m.severity], m, segment)
+        Watch(metric, column, kind, m.window, alpha[m.severity], m, segment, config.columns.get(column))
         for m, metric, column, kind, segment in looks
     ]
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from watchkeeper import words
 from watchkeeper.findings import MISSING, Findings, Look
+from watchkeeper.policy import EXPLAINING
 from watchkeeper.records import Status
 from watchkeeper.summaries import missing
 
@@ -74,7 +75,10 @@ def lines(findings: Findings) -> list[Line]:
 
 def _line(findings: Findings, column: str, looks: list[Look]) -> Line:
     order: list[Tone] = ["bad", "warn", "good", "quiet"]
-    worst = min(looks, key=lambda look: (order.index(tone_of(look)), -look.excess))
+    worst = min(
+        looks,
+        key=lambda look: (order.index(tone_of(look)), look.breach and look.metric not in EXPLAINING, -look.excess),
+    )
     subject = findings.subjects.get(column)
     before = missing(subject.baseline) if subject and subject.baseline else None
     now = missing(subject.current) if subject and subject.current else None

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from watchkeeper.records import row_id
-from watchkeeper.schema import Kind
+from watchkeeper.schema import ColumnConfig, Kind
 from watchkeeper.stats.distances import aligned
 from watchkeeper.stats.grid import NULL, SENTINEL, Floats, Grid, Ints
 from watchkeeper.stats.scores import Scores
@@ -200,7 +200,8 @@ class Subject:
 
     `labelled` are the current profiles of the score by label ("0", "1"), `baseline_labelled` the baseline's.
     `grains` counts the grains that each side covers, for rates per grain. `parts` are the column's profiles grain by
-    grain, of the window and of as long before it, for finding when a change began.
+    grain, of the window and of as long before it, for finding when a change began. `contract` is what was agreed about
+    the column.
     """
 
     current: Profile | None
@@ -212,6 +213,7 @@ class Subject:
     labelled: dict[str, Profile]
     baseline_labelled: dict[str, Profile]
     parts: tuple[tuple[datetime, Profile], ...] = ()
+    contract: ColumnConfig | None = None
 
     @property
     def n(self) -> int:
@@ -249,8 +251,9 @@ class Subject:
     def of_baseline(self) -> Subject:
         """The baseline in the place of the current data: what a relative limit compares with."""
         return Subject(
-            self.baseline, None, self.grid, self.threshold, self.baseline_grains, 0, self.baseline_labelled, {}
-        )
+            self.baseline, None, self.grid, self.threshold, self.baseline_grains, 0, self.baseline_labelled, {},
+            contract=self.contract,
+        )  # fmt: skip
 
     @property
     def scores(self) -> Scores:

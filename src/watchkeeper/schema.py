@@ -114,11 +114,51 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _word(value: Any) -> Any:
+    """A category as text: 1 and true may be written without quotes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(int(value)) if value == int(value) else str(value)
+    return value
+
+
 class ColumnConfig(Strict):
-    """A feature: how it is summarised, and values that stand for "unknown" and are counted as missing."""
+    """A feature: how it is summarised, what stands for "unknown" in it, and what else was agreed about its values.
+
+    Values of `missing` are counted as missing. `min` and `max` are the least and the greatest value that are right,
+    `categories` all values that are right; without them, the baseline says what is. `max_nulls` is the largest share
+    of missing values that is right, and the limit of the built-in monitor. `unique` says that no value comes twice,
+    which the comparison of two tables checks.
+    """
 
     kind: Kind
     missing: tuple[float | str, ...] = ()
+    min: float | None = None
+    max: float | None = None
+    categories: tuple[Annotated[str, BeforeValidator(_word)], ...] | None = None
+    max_nulls: float | None = Field(default=None, ge=0, le=1)
+    unique: bool = False
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> ColumnConfig:
+        for name in ("min", "max"):
+            if getattr(self, name) is not None and self.kind not in (Kind.NUMERIC, Kind.DURATION):
+                raise ConfigError(f"{name} is for numeric columns, this one is {self.kind}; leave it out", (name,))
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ConfigError(f"min must not be above max, found {self.min:g} and {self.max:g}", ("min",))
+        if self.categories is not None:
+            if self.kind is not Kind.CATEGORICAL:
+                raise ConfigError(
+                    f"categories is for categorical columns, this one is {self.kind}; leave it out", ("categories",)
+                )
+            if not self.categories or len({*self.categories}) < len(self.categories):
+                raise ConfigError("categories must name each category once, and one at least", ("categories",))
+            if known := {*self.categories} & {_word(value) for value in self.missing}:
+                raise ConfigError(
+                    f'"{min(known)}" is both a category and missing; keep it in one of the two', ("categories",)
+                )
+        return self
 
 
 AGE = "age"

@@ -14,14 +14,17 @@ from watchkeeper.periods import Cut
 from watchkeeper.profiles import Profile, merge
 from watchkeeper.schema import ColumnConfig, Feature, Kind
 from watchkeeper.segments import Segmentation
+from watchkeeper.stats.copies import Copies
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store import sources
-from watchkeeper.store.tallies import GROUP, fit_grids, invalid, tally
+from watchkeeper.store.tallies import GROUP, copies, fit_grids, invalid, tally
 
 FEW_VALUES = 100
 """A column with at most so many different values is never taken for ids or free text."""
 TEXT_WORDS = 2
 """Values of many different texts with fewer words than this, on average, are ids."""
+KEYS, HEAD = 2, 5_000
+"""So many columns are looked at first for copies of rows: those that differ most in so many rows."""
 
 AT = "at"
 """The column of the current data's times, in seconds since 1970."""
@@ -109,6 +112,34 @@ def _unfit(name: str, facts: Mapping[str, Any], i: int) -> str:
 def _many(facts: Mapping[str, Any], i: int) -> bool:
     """Whether a column has too many different values for categories."""
     return bool(facts.get(f"different_{i}", 0) > max(FEW_VALUES, facts[f"present_{i}"] / 2))
+
+
+def unique(probe: Side, only: Sequence[str] | None) -> list[str]:
+    """The columns of texts or whole numbers that hold no value twice.
+
+    Args:
+        only: look at no other columns than these.
+    """
+    table = probe.table
+    asked = [name for name in table.columns if only is None or name in only]
+    exact = [name for name in asked if table[name].type().is_string() or table[name].type().is_integer()]
+    facts = probe.scalars(
+        {f"all_{i}": table[name].count() for i, name in enumerate(exact)}
+        | {f"own_{i}": table[name].nunique() for i, name in enumerate(exact)}
+    )
+    return [name for i, name in enumerate(exact) if 1 < facts[f"all_{i}"] == facts[f"own_{i}"]]
+
+
+def row_copies(side: Side, columns: Sequence[str], rows: int) -> Copies:
+    """How often rows occur; where the columns that differ most tell all rows apart, the others are not read."""
+    if len(columns) > KEYS:
+        head = side.table.limit(HEAD)
+        facts = sources.scalars(head, {f"own_{i}": head[name].nunique() for i, name in enumerate(columns)})
+        best = sorted(range(len(columns)), key=lambda i: -facts[f"own_{i}"])[:KEYS]
+        found = copies(side.table, [columns[i] for i in best], rows)
+        if not found.repeats:
+            return found
+    return copies(side.table, columns, rows)
 
 
 def truths(side: Side) -> tuple[str, ...]:
@@ -247,7 +278,7 @@ def _typed(side: Side, features: Mapping[str, Feature], truths: Sequence[str]) -
         if not whole.get(f"broken_{key}") and most is not None and most < 2**53:
             column = column.try_cast("int64")  # 3.0 and 3 name one category, and 1 is true
             column = column.cast("boolean") if feature.column in truths and most <= 1 else column
-        columns[key] = column.cast("string")
+        columns[key] = column if column.type().is_floating() else column.cast("string")
     return side.table.select(**columns)
 
 
@@ -256,7 +287,8 @@ def _wholes(side: Side, feature: Feature) -> dict[str, Any]:
     column = side.table[feature.column]
     if feature.kind is not Kind.CATEGORICAL or not column.type().is_numeric():
         return {}
-    return {"broken": (column != column.round()).sum(), "most": column.abs().max()}
+    number = column.cast("float64").nullif(float("nan"))
+    return {"broken": (number % 1.0 != 0).sum(), "most": number.abs().max()}
 
 
 def type_name(column: Any) -> str:

@@ -119,6 +119,11 @@ def milliseconds(value: float | None) -> str:
     return NONE if value is None else f"{number(value)}{THIN}ms"
 
 
+def unit_of(metric: str) -> str:
+    """A metric's unit; duplicates are told as shares, though no profile knows of them."""
+    return METRICS[metric].unit if metric in METRICS else "share" if metric.startswith("duplicate_") else ""
+
+
 def measured(value: float | None, metric: str, column: str = "", relative: str | None = None) -> str:
     """A metric's value in its unit; `relative` as in a monitor."""
     if value is None:
@@ -126,7 +131,7 @@ def measured(value: float | None, metric: str, column: str = "", relative: str |
     if relative == "ratio":
         return f"{number(value)}{THIN}×"
     sign = "+" if relative == "difference" and value > 0 else ""
-    unit = METRICS[metric].unit if metric in METRICS else ""
+    unit = unit_of(metric)
     if unit == "share":
         return sign + share(value)
     if column == "latency_ms" and metric in ("p50", "p95", "p99"):
@@ -147,7 +152,7 @@ def metric_title(metric: str, relative: str | None = None) -> str:
 
 def limit(value: float, direction: str, metric: str, column: str = "", relative: str | None = None) -> str:
     """A limit as one reads it, with no more digits than it was given: "above 0.25", "below −10 %"."""
-    unit = METRICS[metric].unit if metric in METRICS else ""
+    unit = unit_of(metric)
     sign = "+" if relative == "difference" and value > 0 else ""
     if relative == "ratio":
         text = f"{value:g}{THIN}×"

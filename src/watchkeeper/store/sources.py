@@ -114,15 +114,27 @@ def _arrow(data: Any, name: str) -> pa.Table:
     try:
         frame = nw.from_native(data)
         frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
-        return frame.to_arrow().select(range(len(frame.columns)))  # without the index that pandas adds
+        try:
+            return frame.to_arrow().select(range(len(frame.columns)))  # without the index that pandas adds
+        except pa.ArrowException:
+            return pa.table({column: _of_one_type(frame[column]) for column in frame.columns})
+    except (pa.ArrowException, NarwhalsError) as problem:
+        found = "; ".join(" ".join(str(part).split()) for part in problem.args)
+        raise DataError(f"{name} cannot be read: {found}. Give each column one type and a name of its own") from problem
     except TypeError as problem:
         raise DataError(
             f"{name} is a {type(data).__name__}, which cannot be read; give a path, a pandas or Polars data frame,"
             " an Arrow table, a DuckDB relation or an Ibis table"
         ) from problem
-    except (pa.ArrowException, NarwhalsError) as problem:
-        found = "; ".join(" ".join(str(part).split()) for part in problem.args)
-        raise DataError(f"{name} cannot be read: {found}. Give each column one type and a name of its own") from problem
+
+
+def _of_one_type(column: nw.Series[Any]) -> pa.Array | pa.ChunkedArray:
+    """A column; as text if its values are of several types."""
+    try:
+        return column.to_arrow()
+    except pa.ArrowException:
+        missing = column.is_null().to_list()
+        return pa.array([None if null else str(v) for v, null in zip(column.to_list(), missing, strict=True)])
 
 
 def _plain_field(table: pa.Table, i: int) -> pa.ChunkedArray:

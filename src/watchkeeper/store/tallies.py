@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from watchkeeper.profiles import Profile, categorical, numeric
 from watchkeeper.schema import Kind
+from watchkeeper.stats.copies import Copies
 from watchkeeper.stats.grid import DATE_SENTINELS, INVALID, NULL, SENTINELS, Grid, Ints, Tally
 from watchkeeper.store.sources import Plan, category, connect, declared, read, scalars
 
@@ -26,6 +27,8 @@ SAMPLE = 50_000
 BATCH = 131_072
 """Rows that are counted at once; what is held in memory at any time is a few of these."""
 ROW = "(row)"
+HASHED = 200_000
+"""Rows whose copies are counted at most, or near enough."""
 GROUP = "group"
 """The column that says which group of rows a row belongs to, numbered from 0."""
 
@@ -132,6 +135,27 @@ def _categorical(table: ir.Table, plans: Sequence[Plan], groups: int) -> list[di
         {name: categorical({v: n for v, n in c.items() if v is not None}, c.get(None, 0)) for name, c in one.items()}
         for one in found
     ]
+
+
+def copies(table: ir.Table, columns: Sequence[str], rows: int) -> Copies:
+    """How often each row of these columns occurs; null where there is a single column is no value.
+
+    Rows are told apart by a hash of 64 bits. Of tables with more than `HASHED` rows a part is looked at: all copies of
+    a row, or none.
+
+    Args:
+        rows: how many the table has.
+    """
+    connection = table.get_backend()
+    names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
+    parts = -(-rows // HASHED)
+    there = f"{names} IS NOT NULL" if len(columns) == 1 else "true"
+    hashed = f"SELECT hash({names}) AS hashed FROM ({connection.compile(table.select(*columns))}) WHERE {there}"
+    found = connection.con.sql(
+        "SELECT k, count(*) AS times FROM"
+        f" (SELECT count(*) AS k FROM ({hashed}) WHERE hashed % {parts} = 0 GROUP BY hashed) GROUP BY k"
+    ).to_arrow_table()
+    return Copies(dict(zip(*(column.to_pylist() for column in found.columns), strict=True)), 1 / parts)
 
 
 def _number(column: ir.Column, missing: Sequence[float | str]) -> ir.Column:
