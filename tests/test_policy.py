@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from watchkeeper import policy
 from watchkeeper.metrics import METRICS
 from watchkeeper.monitors import plan
+from watchkeeper.profiles import Profile, Subject, categorical
 from watchkeeper.schema import ColumnConfig, Kind, ModelConfig
+from watchkeeper.stats.grid import Floats
 
 
 def model(**columns: dict[str, Any]) -> ModelConfig:
@@ -69,3 +74,46 @@ def test_the_bands_are_of_metrics_and_lie_above_the_limits() -> None:
 def test_what_was_agreed_is_not_widened() -> None:
     assert Kind.NUMERIC in METRICS["out_of_range"].kinds
     assert {METRICS[name].name for name in policy.CAN_BE_UNSEEN} == policy.CAN_BE_UNSEEN
+
+
+# what a reference cannot have seen
+
+ALPHA, REPS = 3e-4, 4000
+SHARES: dict[str, Floats] = {
+    "two": np.ones(2),
+    "fifty": np.ones(50),
+    "a hundred": np.ones(100),
+    "a thousand": np.ones(1000),
+    "Zipf": 1 / np.arange(1.0, 301),
+    "geometric": 0.9 ** np.arange(150),
+}
+
+
+def unseen(baseline: Profile) -> float:
+    subject = Subject(None, baseline, None, 0.5, 1, 1, {}, {})
+    return policy.unseen(METRICS["new_category"], subject, ALPHA)
+
+
+@pytest.mark.parametrize("rows", [200, 500, 2000, 10_000])
+@pytest.mark.parametrize("shape", SHARES)
+def test_what_a_reference_missed_is_no_more_than_is_allowed_for(shape: str, rows: int) -> None:
+    share = SHARES[shape] / SHARES[shape].sum()
+    drawn = np.random.default_rng(1).multinomial(rows, share, size=REPS)
+    missed = (share * (drawn == 0)).sum(axis=1)
+    least = unseen(categorical({"a": rows}))
+    failed = 0
+    for i in np.flatnonzero(missed > least / 20):  # what little the others missed is always allowed for
+        failed += bool(missed[i] > unseen(categorical({str(v): int(n) for v, n in enumerate(drawn[i]) if n})))
+    assert failed <= stats.binom.ppf(0.9999, REPS, ALPHA)
+
+
+def test_a_large_reference_allows_for_little() -> None:
+    assert unseen(categorical({"a": 6000, "b": 4000})) < 0.002
+    assert unseen(categorical({"a": 600_000, "b": 400_000})) < 0.00002
+
+
+def test_a_tiny_reference_allows_for_all_and_other_metrics_for_nothing() -> None:
+    subject = Subject(None, categorical({"a": 5}), None, 0.5, 1, 1, {}, {})
+    assert policy.unseen(METRICS["new_category"], subject, ALPHA) == 1.0
+    assert policy.unseen(METRICS["psi"], subject, ALPHA) == 0.0
+    assert policy.unseen(METRICS["new_category"], replace(subject, baseline=None), ALPHA) == 0.0

@@ -158,8 +158,9 @@ def unseen(metric: Metric, subject: Subject, alpha: float) -> float:
     """How much of unchanged data a reference of this size may not have seen, with error `alpha`.
 
     Beyond the least and the greatest of m values lies a share of the distribution that two spacings cover: a
-    gamma variable with shape 2, over m (David and Nagaraja 2003, section 2.5). The share of unseen categories
-    averages the number of those seen once, over m (Good 1953); that number is taken as Poisson.
+    gamma variable with shape 2, over m (David and Nagaraja 2003, section 2.5). With f1 categories seen once and f2
+    seen twice, the share of unseen ones averages f1 / m (Good 1953) with variance (f1 + 2 f2) / m^2 (Esty 1983); it
+    is taken as a gamma variable of that mean and variance, with one more of each seen, since few are uncertain.
     """
     baseline = subject.baseline
     if baseline is None or metric.name not in CAN_BE_UNSEEN:
@@ -168,7 +169,10 @@ def unseen(metric: Metric, subject: Subject, alpha: float) -> float:
     if agreed is not None and (agreed.categories is not None or agreed.min is not None or agreed.max is not None):
         return 0.0
     if baseline.kind is Kind.CATEGORICAL:
-        events, rows = int((baseline.counts == 1).sum()) + 1, int(baseline.counts.sum())
+        rows = int(baseline.counts.sum())
+        once, twice = (int((baseline.counts == times).sum()) + 1 for times in (1, 2))
+        scale = 1 + 2 * twice / once
+        events = once / scale
     else:
-        events, rows = 2, int(baseline.regular[1].sum())
-    return min(float(gammaincinv(events, 1 - alpha)) / rows, 1.0) if rows else 1.0
+        rows, scale, events = int(baseline.regular[1].sum()), 1.0, 2.0
+    return min(scale * float(gammaincinv(events, 1 - alpha)) / rows, 1.0) if rows else 1.0
