@@ -2,8 +2,9 @@
 
 python bench/compare_peers.py [--quick] [--json]
 
-Every tool runs in a process and an environment of its own, which uv makes once. What is timed is the work after the
-imports, reading the Parquet files included; one tool after another, in the same run.
+Every tool runs in a process and an environment of its own, which uv makes once. Each first compares two tables of 1,000
+rows, so that whatever it imports late is there; what is timed is the work after that, reading the Parquet files
+included; one tool after another, in the same run.
 """
 
 from __future__ import annotations
@@ -53,27 +54,34 @@ def pair(folder: Path, rows: int, columns: int = COLUMNS) -> Pair:
     return first, second
 
 
-def run(tool: str, sides: Pair, times: int = 1, seconds: float = 3600, page: bool = True) -> dict[str, Any]:
-    """The median of some runs of a tool on two tables, each in a fresh process."""
+def run(
+    tool: str, sides: Pair, times: int = 1, seconds: float = 3600, page: bool = True, warm: Pair | None = None
+) -> dict[str, Any]:
+    """The median of some runs of a tool on two tables, each in a fresh process that has compared `warm` before."""
     with tempfile.TemporaryDirectory() as folder:
-        job = {"reference": str(sides[0]), "current": str(sides[1]), "html": f"{folder}/page.html" if page else ""}
+        html = f"{folder}/page.html" if page else ""
         replies = []
         for _ in range(times):
             with peers.Worker(tool) as worker:
-                replies.append(worker.ask("compare", seconds, **job))
+                if warm:
+                    worker.ask("compare", seconds, **_job(warm), html=html)
+                replies.append(worker.ask("compare", seconds, **_job(sides), html=html))
     return {name: median(reply[name] for reply in replies) for name in replies[0]}
 
 
-def side_by_side(sides: Pair, rows: int, clock: Clock) -> Figures:
+def _job(sides: Pair) -> dict[str, str]:
+    return {"reference": str(sides[0]), "current": str(sides[1])}
+
+
+def side_by_side(sides: Pair, warm: Pair, rows: int, clock: Clock) -> Figures:
     """Every tool on the same two tables."""
     tools = [tool for tool in peers.PEERS if tool not in LEFT_OUT or not clock.quick]
     found: dict[str, dict[str, Any]] = {}
     problems = {tool: "is left out of a quick run" for tool in peers.PEERS if tool not in tools}
-    job = {"reference": str(sides[0]), "current": str(sides[1])}
-    found[OURS] = run(OURS, sides, 1 if clock.quick else 3)
-    found[SCAN] = run(SCAN, sides, 3)
+    found[OURS] = run(OURS, sides, 3, warm=warm)
+    found[SCAN] = run(SCAN, sides, 3, warm=warm)
     for two in (tools[i : i + 2] for i in range(0, len(tools), 2)):
-        problems |= _beside(two, job, found, clock)
+        problems |= _beside(two, sides, warm, found, clock)
     ours = found[OURS]
     table = Table(
         "",
@@ -99,8 +107,8 @@ def side_by_side(sides: Pair, rows: int, clock: Clock) -> Figures:
     return figures
 
 
-def _beside(tools: list[str], job: dict[str, str], found: dict[str, Any], clock: Clock) -> dict[str, str]:
-    """Add what some tools need for the same job. Their imports, which take seconds, run side by side; the job does not.
+def _beside(tools: list[str], sides: Pair, warm: Pair, found: dict[str, Any], clock: Clock) -> dict[str, str]:
+    """Add what some tools need for the same job. Their imports, which take seconds, run side by side; the jobs do not.
 
     Returns why others could not be measured.
     """
@@ -116,8 +124,10 @@ def _beside(tools: list[str], job: dict[str, str], found: dict[str, Any], clock:
                 try:
                     if work == "wait":
                         workers[tool].wait(clock.left)
+                        workers[tool].ask("compare", clock.left, html=f"{folder}/{tool}.html", **_job(warm))
                     else:
-                        found[tool] = workers[tool].ask("compare", clock.left, html=f"{folder}/{tool}.html", **job)
+                        job = {**_job(sides), "html": f"{folder}/{tool}.html"}
+                        found[tool] = workers[tool].ask("compare", clock.left, **job)
                 except peers.PeerError as problem:
                     problems[tool] = str(problem)
     return problems
@@ -131,8 +141,7 @@ def growth(what: str, pairs: dict[int, Pair], worker: peers.Worker, clock: Clock
     least = {}
     try:
         for size, sides in pairs.items():
-            job = {"reference": str(sides[0]), "current": str(sides[1])}
-            least[size] = min(worker.ask("compare", clock.left, **job)["cpu_seconds"] for _ in range(2))
+            least[size] = min(worker.ask("compare", clock.left, **_job(sides))["cpu_seconds"] for _ in range(2))
     except peers.PeerError as problem:
         CONSOLE.print(f"time against {what} was not measured: it {problem}", style="yellow")
         return None
@@ -145,9 +154,8 @@ def growth(what: str, pairs: dict[int, Pair], worker: peers.Worker, clock: Clock
 def stored(sides: Pair, clock: Clock) -> Figures:
     """What is saved where the reference was counted before and only its counts are read."""
     with tempfile.TemporaryDirectory() as folder, peers.Worker(OURS) as worker:
-        job = {"reference": str(sides[0]), "current": str(sides[1]), "baseline": f"{folder}/reference.baseline"}
         try:
-            found = worker.ask("stored", clock.left, **job)
+            found = worker.ask("stored", clock.left, **_job(sides), baseline=f"{folder}/reference.baseline")
         except peers.PeerError as problem:
             CONSOLE.print(f"a stored baseline was not measured: it {problem}", style="yellow")
             return {"stored_over_read": None}
@@ -192,12 +200,12 @@ def main() -> None:
     arguments.add_argument("--json", action="store_true", help="the figures as one JSON object in the last line")
     asked = arguments.parse_args()
     clock = Clock(asked.quick)
-    rows = 30_000 if clock.quick else 1_000_000
+    rows = 50_000 if clock.quick else 1_000_000
     CONSOLE.print(f"{os.cpu_count()} cores, {os.getloadavg()[0]:.1f} of them busy at the start")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         figures = {"small_seconds": small(folder, clock), **ten_million(folder, clock)}
-        figures |= side_by_side(pair(folder, rows), rows, clock)
+        figures |= side_by_side(pair(folder, rows), pair(folder, 1000), rows, clock)
         figures |= stored(pair(folder, rows), clock)
         sizes = (10_000, 30_000, 100_000) if clock.quick else (100_000, 300_000, 1_000_000, 3_000_000)
         width, counts = (10_000, (5, 25, 50)) if clock.quick else (300_000, (5, 10, 25, 50))

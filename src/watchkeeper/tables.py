@@ -23,8 +23,8 @@ FEW_VALUES = 100
 """A column with at most so many different values is never taken for ids or free text."""
 TEXT_WORDS = 2
 """Values of many different texts with fewer words than this, on average, are ids."""
-KEYS, HEAD = 2, 5_000
-"""So many columns are looked at first for copies of rows: those that differ most in so many rows."""
+MANY, KEYS, HEAD = 50_000, 2, 5_000
+"""Of more rows than `MANY`, `KEYS` columns are looked at first for copies: those that differ most in `HEAD` rows."""
 
 AT = "at"
 """The column of the current data's times, in seconds since 1970."""
@@ -132,7 +132,7 @@ def unique(probe: Side, only: Sequence[str] | None) -> list[str]:
 
 def row_copies(side: Side, columns: Sequence[str], rows: int) -> Copies:
     """How often rows occur; where the columns that differ most tell all rows apart, the others are not read."""
-    if len(columns) > KEYS:
+    if len(columns) > KEYS and rows > MANY:
         head = side.table.limit(HEAD)
         facts = sources.scalars(head, {f"own_{i}": head[name].nunique() for i, name in enumerate(columns)})
         best = sorted(range(len(columns)), key=lambda i: -facts[f"own_{i}"])[:KEYS]
