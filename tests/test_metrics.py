@@ -121,6 +121,31 @@ def test_a_new_category_is_counted_and_named_most_frequent_first() -> None:
     assert list(found.detail["values"]) == ["c", "d"]
 
 
+def test_of_very_many_values_only_those_are_new_that_surely_are() -> None:
+    before = categorical({f"{i}": 1 for i in range(5000)}, known=None)
+    now = categorical({f"{i}": 1 for i in range(2500, 7500)}, known=before.words)
+    found = find("new_category").compute(subject(now, before), ALPHA)
+    assert min(map(int, found.detail["values"])) >= 5000
+    limit = min(now.limit, before.limit)
+    assert found.value == sum(place(f"{i}") < limit for i in range(5000, 7500)) / 5000
+    agreed = ColumnConfig(kind=Kind.CATEGORICAL, categories=tuple(f"{i}" for i in range(2500, 5000)))
+    seen = find("new_category").compute(replace(subject(now, before), contract=agreed), ALPHA)
+    assert seen.value is not None
+    assert 0 < seen.value < 0.5, "whether the others were agreed is not known"
+    single = ColumnConfig(kind=Kind.CATEGORICAL, categories=(next(iter(now.values)),))
+    strange = find("new_category").compute(replace(subject(now, before), contract=single), ALPHA)
+    assert strange.value == 4999 / 5000
+
+
+def test_a_value_that_may_be_among_the_others_is_not_taken_as_gone() -> None:
+    every = {f"{i}": 1 + 100 * (i < 50) for i in range(5000)}
+    before = categorical(every, known=None)
+    now = categorical({v: n for v, n in every.items() if v not in ("7", "8")}, known=before.words)
+    assert find("vanished_category").compute(subject(now, before), ALPHA).detail["values"] == {"7": 101, "8": 101}
+    other = categorical(every, known=("1",))
+    assert find("vanished_category").compute(subject(other, before), ALPHA).value == 0
+
+
 def test_values_beyond_the_baselines_are_out_of_range() -> None:
     grid = Grid.fit(np.linspace(0, 1, 500))
     baseline = profile_of([i / 499 for i in range(500)], grid)

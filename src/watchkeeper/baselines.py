@@ -208,7 +208,11 @@ def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None, 
         if all(name in profiles for name in by):
             parts.append(freeze(side, wanted, true, by))
     present = {name: feature for name, feature in wanted.items() if name in profiles}
-    parted = {name: one for part in parts for name, one in counts_by_segment(side, present, grids, true, part).items()}
+    parted = {
+        name: one
+        for part in parts
+        for name, one in counts_by_segment(side, present, grids, true, profiles, part).items()
+    }
     return Baseline(model, columns, skipped, names, true, rows, grids, profiles, tuple(parts), parted, copies)
 
 

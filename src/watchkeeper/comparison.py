@@ -178,7 +178,7 @@ def _compare(baseline: Baseline, after: Side, false_alarms: float, timestamp: st
     version = Config.model_construct(models={"comparison": model}, channels={}).version
     chosen = list(dict.fromkeys(watch.column for watch in watches))
     features = {name: model.features.get(name) or Feature(name, MODEL_COLUMNS[name]) for name in chosen}
-    sides = after, features, baseline.grids, baseline.truths
+    sides = after, features, baseline.grids, baseline.truths, baseline.profiles
     current, parts = counts_by_period(*sides, timestamp) if timestamp else (counts(*sides), [])
     subjects = {
         name: Subject(

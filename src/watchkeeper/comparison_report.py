@@ -14,7 +14,7 @@ from watchkeeper.findings import Findings, Look
 from watchkeeper.metrics import METRICS
 from watchkeeper.overview import MARKS, WORDS, Line, Tone, lines, tone_of
 from watchkeeper.periods import share_of, step_of
-from watchkeeper.profiles import Profile, Subject
+from watchkeeper.profiles import OTHER_VALUES, Profile, Subject
 from watchkeeper.report import Cell, Column, Finding, Report, Row, Table
 from watchkeeper.summaries import LEVELS, Numbers, missing, numbers, quantiles, shares
 
@@ -185,8 +185,9 @@ def _numbers(profile: Profile | None, subject: Subject) -> Numbers | None:
 
 def _categories(subject: Subject) -> Table:
     """The categories by how much their share changed and how large it is; the rest of them together."""
-    before, now = (shares(profile) if profile else {} for profile in (subject.baseline, subject.current))
-    known, held = set(before), set(now)
+    before, now = shares([subject.baseline, subject.current])
+    pooled = [OTHER_VALUES] if OTHER_VALUES in {**before, **now} else []
+    known, held = set(before) - {*pooled}, set(now) - {*pooled}
     every = sorted(known | held, key=lambda v: (-abs(now.get(v, 0) - before.get(v, 0)), -before.get(v, 0), v))
     top, rest = every[:MOST_CATEGORIES], every[MOST_CATEGORIES:]
     top.sort(key=lambda v: (-before.get(v, 0.0), -now.get(v, 0.0), v))
@@ -194,13 +195,14 @@ def _categories(subject: Subject) -> Table:
     for value in top:
         mark = "new" if value not in known else "vanished" if value not in held else ""
         rows.append((words.shortened(value, LONG_VALUE) or "(empty)", before.get(value, 0), now.get(value, 0), mark))
-    if rest:
+    if rest or pooled:
         fresh, gone = len(held - known - {*top}), len(known - held - {*top})
         marks = [f"{fresh:,} new"] * bool(fresh) + [f"{gone:,} vanished"] * bool(gone)
-        one, two = (sum(side.get(v, 0.0) for v in rest) for side in (before, now))
-        rows.append((f"{len(rest):,} others, together", one, two, ", ".join(marks)))
+        one, two = (sum(side.get(v, 0.0) for v in (*rest, *pooled)) for side in (before, now))
+        rows.append((f"{'All' if pooled else f'{len(rest):,}'} others, together", one, two, ", ".join(marks)))
     gone_before, gone_now = (missing(p) if p else None for p in (subject.baseline, subject.current))
-    counted = f"{len(known):,} categories in the reference, {len(held):,} now: {len(held - known):,} new,"
+    many = "more than " if pooled else ""
+    counted = f"{many}{len(known):,} categories in the reference, {many}{len(held):,} now: {len(held - known):,} new,"
     return Table(
         "Categories", ("", "Reference", "Current", ""), frozenset({1, 2}),
         (
@@ -246,10 +248,8 @@ def _over_time(subject: Subject, worst: Look, kind: str) -> charts.Figure:
         usual = {"current": share_of(metric, subject, subject.baseline)}
         return charts.shares_by_period(starts, found, usual, title, since=worst.since)
     if subject.grid is None:
-        before = shares(subject.baseline) if subject.baseline else {}
-        now = shares(subject.current) if subject.current else {}
+        before, now, *by_part = shares([subject.baseline, subject.current, *parts])
         moved = sorted({*before, *now}, key=lambda v: (-abs(now.get(v, 0) - before.get(v, 0)), -now.get(v, 0), v))
-        by_part = [shares(part) for part in parts]
         lines = {
             words.shortened(v, 24) or "(empty)": [own.get(v, 0.0) if own else None for own in by_part]
             for v in moved[:LINES_OVER_TIME]

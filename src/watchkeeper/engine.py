@@ -167,12 +167,16 @@ class Engine:
                 rows = self.log.first_rows(name, gained)
                 if rows.num_rows:
                     tx.put_grids(name, traffic.first_grids(model, rows))
+            for gained in traffic.without_vocabulary(model, tx.vocabularies(name)):
+                rows = self.log.first_rows(name, gained)
+                if rows.num_rows:
+                    tx.put_vocabularies(name, traffic.first_vocabularies(model, rows))
             if fresh:
                 tx.put_segmentations(name, traffic.first_segments(model, self.log.first_rows(name)))
             segments = traffic.segments(tx, name, model)
             by_rows, by_labels = self.log.touched(name, done, model.grain)
             whole = self.log.touched(name, 0, model.grain)[0] if fresh else by_rows
-            plans = traffic.plans(model, tx.grids(name))
+            plans = traffic.plans(model, tx.grids(name), tx.vocabularies(name))
             for grains, touched in (
                 (whole, plans),  # labels change the counts by label alone
                 (sorted({*by_labels} - {*whole}), [plan for plan in plans if plan.by_label]),

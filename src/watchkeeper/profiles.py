@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
+from hashlib import md5
+from itertools import accumulate
 
 import numpy as np
 
@@ -17,8 +20,18 @@ from watchkeeper.stats.distances import aligned
 from watchkeeper.stats.grid import NULL, SENTINEL, Floats, Grid, Ints
 from watchkeeper.stats.scores import Scores
 
-FORMAT = 2
+FORMAT = 3
 CATEGORIES = "categories"
+KNOWN, STRANGERS = 500, 500
+"""How many values a categorical profile counts at most: of its vocabulary, and beside it."""
+ROOM = 6000
+"""Bytes that the vocabulary's values may take, and as many that the others may."""
+LONGEST, HEAD, TAIL = 100, 80, 16
+"""Of a value with more characters than `LONGEST` its first `HEAD` are kept, and of its hash the first `TAIL` digits."""
+UNBOUNDED = "g"
+"""Beyond the hash of every value."""
+OTHER_VALUES = "(other values)"
+"""The cell of all values that either side does not count one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,10 @@ class Profile:
 
     `grid` names the grid that the bin numbers belong to, or is `CATEGORIES`. Missing values are counted under
     `NULL` (numeric) or in `nulls` (categorical). `low` and `high` are the least and greatest finite value.
+
+    The first `known` of `values` are of the column's vocabulary, which `vocabulary` names (None: of several). The rest
+    are strangers: all those whose `place` is before `limit`. Those from there on are not told apart: they are `others`
+    rows.
     """
 
     grid: str
@@ -60,6 +77,10 @@ class Profile:
     nulls: int
     low: float | None
     high: float | None
+    known: int = 0
+    vocabulary: str | None = ""
+    others: int = 0
+    limit: str = UNBOUNDED
 
     @property
     def kind(self) -> Kind:
@@ -68,7 +89,12 @@ class Profile:
     @property
     def n(self) -> int:
         """Rows, missing values included."""
-        return int(self.counts.sum()) + self.nulls
+        return self.present + self.nulls
+
+    @property
+    def present(self) -> int:
+        """Rows of a categorical column that hold a value; of a numeric one all rows."""
+        return int(self.counts.sum()) + self.others
 
     @property
     def regular(self) -> tuple[Ints, Ints]:
@@ -86,8 +112,25 @@ class Profile:
         return {grid.sentinels[int(self.bins[i]) - SENTINEL]: int(self.counts[i]) for i in at}
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """The values of the vocabulary that occur: all of it, in the profile that it was taken from."""
+        return self.values[: self.known]
+
+    @property
     def by_value(self) -> dict[str, int]:
         return dict(zip(self.values, self.counts.tolist(), strict=True))
+
+    def counted(self, value: str, other: Profile) -> bool:
+        """Whether the rows of a value are counted exactly, though there be none: `other` is a profile that has it."""
+        if not self.others or value in self._known:
+            return True
+        if value in other._known and self.vocabulary is not None and self.vocabulary == other.vocabulary:
+            return True
+        return place(value) < self.limit
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.words)
 
     def mean(self, grid: Grid) -> float | None:
         """The mean with each bin's values evenly spread; None without a regular value."""
@@ -107,6 +150,10 @@ class Profile:
             "counts": self.counts.tolist(),
             "nulls": self.nulls,
             "range": [self.low, self.high],
+            "known": self.known,
+            "vocabulary": self.vocabulary,
+            "others": self.others,
+            "limit": self.limit,
         }
         return zlib.compress(json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode(), 6)
 
@@ -129,6 +176,10 @@ def _decode(data: bytes) -> Profile:
         nulls=body["nulls"],
         low=low,
         high=high,
+        known=body["known"],
+        vocabulary=body["vocabulary"],
+        others=body["others"],
+        limit=body["limit"],
     )
 
 
@@ -139,11 +190,82 @@ def numeric(grid: Grid, counts: dict[int, int], low: float | None, high: float |
     return Profile(grid.name, bins, (), tallies, 0, _unsigned(low), _unsigned(high))
 
 
-def categorical(counts: dict[str, int], nulls: int = 0) -> Profile:
-    """A categorical profile from counts per value."""
-    values = tuple(sorted(value for value, count in counts.items() if count))
+def categorical(
+    counts: Mapping[str, int],
+    nulls: int = 0,
+    known: Iterable[str] | None = (),
+    others: int = 0,
+    limit: str = UNBOUNDED,
+) -> Profile:
+    """A categorical profile from counts per value.
+
+    Args:
+        known: the column's vocabulary; None to take the values that are most frequent here.
+        others: rows whose values are folded already: all strangers from the place `limit` on.
+    """
+    shown: Counter[str] = Counter()
+    for value, count in counts.items():
+        if count:
+            shown[cut(value)] += count
+    words = frozenset(most_frequent(shown) if known is None else map(cut, known))
+    return _categorical(shown, nulls, words, _name(words), others, limit)
+
+
+def most_frequent(counts: Mapping[str, int]) -> list[str]:
+    """The vocabulary that a column's first data give, most frequent first; of equally frequent ones by `place`."""
+    if len(counts) <= KNOWN and sum(map(_size, counts)) <= ROOM:
+        return sorted(counts)
+    ranked = sorted(counts, key=lambda value: (-counts[value], place(value)))
+    return ranked[: min(_fitting(ranked), KNOWN)]
+
+
+def cut(value: str) -> str:
+    """A value as it is kept: very long ones by their beginning and their hash."""
+    return value if len(value) <= LONGEST else f"{value[:HEAD]}…{place(value)[:TAIL]}"
+
+
+@lru_cache(maxsize=100_000)
+def place(value: str) -> str:
+    """Where a value stands among the strangers: its MD5, which every engine has. No secret hangs on it."""
+    return md5(value.encode(), usedforsecurity=False).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _name(words: frozenset[str]) -> str:
+    """The name of a vocabulary, "" of the empty one."""
+    return row_id("vocabulary", *sorted(words)) if words else ""
+
+
+def _size(value: str) -> int:
+    return len(value.encode())
+
+
+def _fitting(values: Iterable[str]) -> int:
+    """How many of the first values have room."""
+    return sum(1 for size in accumulate(map(_size, values)) if size <= ROOM)
+
+
+def _categorical(
+    counts: Mapping[str, int], nulls: int, words: frozenset[str], vocabulary: str | None, others: int, limit: str
+) -> Profile:
+    """The profile that keeps the strangers of the smallest places, and folds the rest.
+
+    What is folded depends on the rows together alone: whatever is folded in a part has as many strangers before it
+    there, or as little room, as in the whole, so it is folded in the whole too; and the whole's limit, where it is not
+    one of a part's, is the place of a stranger that its parts kept.
+    """
+    strangers = [value for value in counts if value not in words]
+    if limit != UNBOUNDED or len(strangers) > STRANGERS or sum(map(_size, strangers)) > ROOM:
+        ranked = sorted((value for value in strangers if place(value) < limit), key=place)
+        kept = ranked[: min(_fitting(ranked), STRANGERS)]
+        limit = place(ranked[len(kept)]) if len(kept) < len(ranked) else limit
+        others += sum(counts[value] for value in strangers) - sum(counts[value] for value in kept)
+        strangers = kept
+    known = sorted(words & counts.keys())
+    values = (*known, *sorted(strangers))
     tallies = np.asarray([counts[v] for v in values], dtype=np.int64)
-    return Profile(CATEGORIES, np.zeros(0, dtype=np.int64), values, tallies, nulls, None, None)
+    nothing = np.zeros(0, dtype=np.int64)
+    return Profile(CATEGORIES, nothing, values, tallies, nulls, None, None, len(known), vocabulary, others, limit)
 
 
 def _unsigned(end: float | None) -> float | None:
@@ -153,6 +275,10 @@ def _unsigned(end: float | None) -> float | None:
 
 def merge(profiles: Iterable[Profile]) -> Profile | None:
     """The profile of all the rows together; None of none. Exact, in any order.
+
+    Of categorical profiles with different vocabularies only those values are told apart that each part counts exactly:
+    one that is of a part's vocabulary, and folded in another part, is folded. Their result is exact, but depends on
+    which were merged first.
 
     Raises ValueError where the profiles lie on different grids.
     """
@@ -166,22 +292,33 @@ def merge(profiles: Iterable[Profile]) -> Profile | None:
     highs = [p.high for p in parts if p.high is not None]
     nulls = sum(p.nulls for p in parts)
     if parts[0].kind is Kind.CATEGORICAL:
-        counts: dict[str, int] = {}
-        for part in parts:
-            for value, count in part.by_value.items():
-                counts[value] = counts.get(value, 0) + count
-        return categorical(counts, nulls)
+        return _merged(parts, nulls)
     bins, where = np.unique(np.concatenate([p.bins for p in parts]), return_inverse=True)
     tallies = np.zeros(len(bins), dtype=np.int64)
     np.add.at(tallies, where, np.concatenate([p.counts for p in parts]))
     return Profile(parts[0].grid, bins, (), tallies, nulls, min(lows, default=None), max(highs, default=None))
 
 
+def _merged(parts: list[Profile], nulls: int) -> Profile:
+    counts: Counter[str] = Counter()
+    for part in parts:
+        counts.update(part.by_value)
+    held = {value: part for part in parts for value in part._known}
+    names = {part.vocabulary for part in parts}
+    vocabulary = names.pop() if len(names) == 1 else None
+    words = frozenset(held)
+    if vocabulary is None:
+        exact = {value: counts[value] for value, of in held.items() if all(p.counted(value, of) for p in parts)}
+        words = frozenset(most_frequent(exact))
+    others, limit = sum(part.others for part in parts), min(part.limit for part in parts)
+    return _categorical(counts, nulls, words, vocabulary, others, limit)
+
+
 @dataclass(frozen=True)
 class Sides:
     """Both sides' present values as counts over the same cells: categories in order of name, or ascending bins.
 
-    `values` names the categories, `bins` the bins; the other is empty.
+    `values` names the categories, `OTHER_VALUES` last where there are any; `bins` the bins. One of both is empty.
     """
 
     current: Floats
@@ -192,6 +329,17 @@ class Sides:
     @property
     def ordered(self) -> bool:
         return not self.values
+
+
+def common(sides: list[Profile]) -> tuple[tuple[str, ...], list[Floats]]:
+    """The values that each of some categorical profiles counts exactly, and their counts; all other rows are a cell."""
+    held = {value: side for side in sides for value in side.values}
+    values = tuple(sorted(value for value, of in held.items() if all(side.counted(value, of) for side in sides)))
+    counts = [np.array([own.get(v, 0) for v in values], dtype=float) for own in (side.by_value for side in sides)]
+    rest = [side.present - c.sum() for side, c in zip(sides, counts, strict=True)]
+    if not any(rest):
+        return values, counts
+    return (*values, OTHER_VALUES), [np.append(c, r) for c, r in zip(counts, rest, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -234,11 +382,7 @@ class Subject:
         if current is None or baseline is None or current.grid != baseline.grid:
             return None
         if current.kind is Kind.CATEGORICAL:
-            values = tuple(sorted({*current.values, *baseline.values}))
-            first, second = (
-                np.array([side.get(v, 0) for v in values], dtype=float)
-                for side in (current.by_value, baseline.by_value)
-            )
+            values, (first, second) = common([current, baseline])
             sides = Sides(first, second, values, np.zeros(0, dtype=np.int64))
         elif self.grid is None:
             return None

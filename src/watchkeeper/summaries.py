@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from watchkeeper.profiles import Profile
+from watchkeeper.profiles import Profile, common
 from watchkeeper.stats.grid import NAN, NULL, Floats, Grid, Ints
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -85,7 +85,13 @@ def spans(profile: Profile, grid: Grid) -> tuple[Floats, Floats, Ints]:
     return np.fmin(np.fmax(lower, low), upper), np.fmax(np.fmin(upper, high), lower), counts
 
 
-def shares(profile: Profile) -> dict[str, float]:
-    """The share of the present values that each category has."""
-    total = int(profile.counts.sum())
-    return {value: count / total for value, count in profile.by_value.items()} if total else {}
+def shares(profiles: Sequence[Profile | None]) -> list[dict[str, float]]:
+    """The share of the present values that each category has, where it has any; the values that not all of the
+    profiles count one by one are `OTHER_VALUES`."""
+    values, counts = common([profile for profile in profiles if profile is not None])
+    sides = iter(counts)
+    found = []
+    for profile in profiles:
+        own = next(sides) if profile is not None else np.zeros(len(values))
+        found.append({v: c / own.sum() for v, c in zip(values, own.tolist(), strict=True) if c})
+    return found

@@ -157,28 +157,38 @@ def fitted(probe: Side, features: Mapping[str, Feature], truths: Sequence[str]) 
 
 
 def counts(
-    side: Side, features: Mapping[str, Feature], grids: Mapping[str, Grid], truths: Sequence[str]
+    side: Side,
+    features: Mapping[str, Feature],
+    grids: Mapping[str, Grid],
+    truths: Sequence[str],
+    reference: Mapping[str, Profile] | None = None,
 ) -> dict[str, Profile]:
     """The counts of each feature.
 
     Args:
         truths: the columns that are true or false in the reference.
+        reference: the reference's counts, whose vocabularies are to be used; None where this is the reference.
     """
-    known, plans = _planned(features, grids)
+    known, plans = _planned(features, grids, reference)
     (found,) = tally(_typed(side, known, truths), plans)
     return {name: found[key] for key, name in zip(known, features, strict=True)}
 
 
 def counts_by_period(
-    side: Side, features: Mapping[str, Feature], grids: Mapping[str, Grid], truths: Sequence[str], timestamp: str
+    side: Side,
+    features: Mapping[str, Feature],
+    grids: Mapping[str, Grid],
+    truths: Sequence[str],
+    reference: Mapping[str, Profile],
+    timestamp: str,
 ) -> tuple[dict[str, Profile], list[tuple[datetime, dict[str, Profile]]]]:
     """The counts of each feature, and the same period by period; rows without a time are in no period.
 
     Args:
-        truths: as in `counts`.
+        truths, reference: as in `counts`.
         timestamp: the column that says when each row was made.
     """
-    known, plans = _planned(features, grids)
+    known, plans = _planned(features, grids, reference)
     table = _typed(side, {**known, AT: Feature(timestamp, Kind.DATETIME)}, truths)
     ends = sources.scalars(table, {"low": table[AT].min(), "high": table[AT].max()})
     cut = Cut.over(*(datetime.fromtimestamp(0, UTC) + timedelta(seconds=ends[end]) for end in ("low", "high")))
@@ -208,10 +218,15 @@ def counts_by_segment(
     features: Mapping[str, Feature],
     grids: Mapping[str, Grid],
     truths: Sequence[str],
+    reference: Mapping[str, Profile],
     segments: Segmentation,
 ) -> dict[str, dict[str, Profile]]:
-    """The counts of each feature in each segment, by its name; `features` hold the columns of the segmentation."""
-    keyed, plans = _planned(features, grids)
+    """The counts of each feature in each segment, by its name; `features` hold the columns of the segmentation.
+
+    Args:
+        truths, reference: as in `counts`.
+    """
+    keyed, plans = _planned(features, grids, reference)
     home = {feature.column: key for key, feature in keyed.items() if feature.kind is Kind.CATEGORICAL}
     by = Segmentation(tuple(home[name] for name in segments.columns), segments.values)
     missing = {home[name]: features[name].missing for name in segments.columns}
@@ -250,12 +265,15 @@ def _keyed(features: Mapping[str, Feature]) -> dict[str, Feature]:
 
 
 def _planned(
-    features: Mapping[str, Feature], grids: Mapping[str, Grid]
+    features: Mapping[str, Feature], grids: Mapping[str, Grid], reference: Mapping[str, Profile] | None
 ) -> tuple[dict[str, Feature], list[sources.Plan]]:
     """The features under plain names, and how each is counted."""
     keyed = _keyed(features)
-    named = zip(keyed.items(), features, strict=True)
-    return keyed, [sources.Plan(key, feature.kind, grids.get(name), feature.missing) for (key, feature), name in named]
+    words = [None if reference is None else reference[name].words for name in features]
+    return keyed, [
+        sources.Plan(key, feature.kind, grids.get(name), feature.missing, known=known)
+        for (key, feature), name, known in zip(keyed.items(), features, words, strict=True)
+    ]
 
 
 def _typed(side: Side, features: Mapping[str, Feature], truths: Sequence[str]) -> Any:

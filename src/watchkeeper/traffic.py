@@ -31,10 +31,15 @@ FIXED_GRIDS = {"score": Grid.unit(), "latency_ms": Grid.logarithmic(0.1, 60_000.
 """Grids that need no data: scores are probabilities, and latencies lie between 0.1 ms and a minute."""
 
 
-def plans(model: ModelConfig, grids: dict[str, Grid]) -> list[Plan]:
-    """How each column of a model is summarised; a numeric one is not before it has a grid."""
+def plans(model: ModelConfig, grids: dict[str, Grid], known: dict[str, tuple[str, ...]] | None = None) -> list[Plan]:
+    """How each column of a model is summarised; a numeric one is not before it has a grid.
+
+    Args:
+        known: the vocabularies.
+    """
+    known = known or {}
     features = [
-        Plan(name, feature.kind, grids.get(name), feature.missing)
+        Plan(name, feature.kind, grids.get(name), feature.missing, known=known.get(name, ()))
         for name, feature in model.features.items()
         if feature.kind is Kind.CATEGORICAL or name in grids
     ]
@@ -42,7 +47,7 @@ def plans(model: ModelConfig, grids: dict[str, Grid]) -> list[Plan]:
         *features,
         Plan("score", Kind.NUMERIC, grids["score"], by_label=True),
         Plan("latency_ms", Kind.NUMERIC, grids["latency_ms"]),
-        Plan("status", Kind.CATEGORICAL, None),
+        Plan("status", Kind.CATEGORICAL, None, known=("ok",)),
     ]
 
 
@@ -59,6 +64,21 @@ def first_grids(model: ModelConfig, rows: pa.Table) -> dict[str, Grid]:
     needing = {name: feature.missing for name, feature in here.items()}
     dates = {name for name, feature in here.items() if feature.kind is Kind.DATETIME}
     return {**fit_grids(table, needing, dates), **FIXED_GRIDS}
+
+
+def without_vocabulary(model: ModelConfig, known: dict[str, tuple[str, ...]]) -> list[str]:
+    """The categorical columns whose vocabulary is not known yet."""
+    return [name for name, f in model.features.items() if f.kind is Kind.CATEGORICAL and name not in known]
+
+
+def first_vocabularies(model: ModelConfig, rows: pa.Table) -> dict[str, tuple[str, ...]]:
+    """The vocabularies of a model's columns, from the first rows that are known of it."""
+    here = {name: f for name, f in model.features.items() if f.kind is Kind.CATEGORICAL and name in rows.column_names}
+    if not here:
+        return {}
+    plans = [Plan(name, feature.kind, None, feature.missing, known=None) for name, feature in here.items()]
+    parts = summarise(read(connect(), rows, "first rows"), plans)
+    return {part.column: part.profile.words for part in parts}
 
 
 def first_segments(model: ModelConfig, rows: pa.Table) -> list[Segmentation]:
@@ -107,8 +127,10 @@ def install(
             )
     reference = _with_numbers(model, settings, reference)
     tx.put_grids(model, first_grids(settings, reference))
+    tx.put_vocabularies(model, first_vocabularies(settings, reference))
     table = typed(read(connect(), reference, "reference"), settings.features)
-    known = [plan for plan in plans(settings, tx.grids(model)) if plan.name in table.columns]
+    whole = plans(settings, tx.grids(model), tx.vocabularies(model))
+    known = [plan for plan in whole if plan.name in table.columns]
     tx.put_segmentations(model, first_segments(settings, reference))
     parts = [*summarise(table, known), *_in_segments(tx, model, settings, table, known)]
     tx.put_profiles(model, [replace(part, version=version) for part in parts])

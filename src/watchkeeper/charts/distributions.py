@@ -11,7 +11,7 @@ import numpy as np
 
 from watchkeeper import words
 from watchkeeper.charts.figures import BLUE, GREY, THIN, Figure, blank, faded, note, nothing, plain, rounded, short
-from watchkeeper.profiles import Profile
+from watchkeeper.profiles import OTHER_VALUES, Profile, common
 from watchkeeper.schema import Kind
 from watchkeeper.stats.grid import DISCRETE, INVALID, NAN, NEGATIVE_INFINITY, NULL, POSITIVE_INFINITY, Floats, Grid
 from watchkeeper.summaries import spans
@@ -66,7 +66,7 @@ def _told(other: str, asides: list[dict[str, int]], rows: list[int], before: str
 
 
 def _present(profile: Profile) -> int:
-    return int((profile.counts if profile.kind is Kind.CATEGORICAL else profile.regular[1]).sum())
+    return profile.present if profile.kind is Kind.CATEGORICAL else int(profile.regular[1].sum())
 
 
 def _inside(sides: Iterable[Profile], grid: Grid) -> bool:
@@ -91,14 +91,18 @@ def others(profile: Profile, grid: Grid | None, kind: str) -> dict[str, float]:
 
 
 def _by_category(current: Profile | None, baseline: Profile | None) -> tuple[list[str], list[dict[str, int]]]:
-    now, before = (p.by_value if p else {} for p in (current, baseline))
-    ranked = sorted({*now, *before}, key=lambda v: (-before.get(v, 0), -now.get(v, 0), v))
+    values, counts = common([p for p in (current, baseline) if p is not None])
+    laid = iter([dict(zip(values, map(int, side), strict=True)) for side in counts])
+    now, before = (next(laid) if p is not None else {} for p in (current, baseline))
+    ranked = sorted({*now, *before} - {OTHER_VALUES}, key=lambda v: (-before.get(v, 0), -now.get(v, 0), v))
     kept = set(ranked[:MOST_CATEGORIES])
     if len(ranked) > MOST_CATEGORIES:  # what is frequent now is seen as well, however rare it was
         kept = set(ranked[: MOST_CATEGORIES // 2])
         kept |= set(sorted({*ranked} - kept, key=lambda v: (-now.get(v, 0), v))[: MOST_CATEGORIES - len(kept)])
     top, rest = [v for v in ranked if v in kept], [v for v in ranked if v not in kept]
     names = {v: short(v) or "(empty)" for v in top} | dict.fromkeys(rest, f"{len(rest)} others")
+    if OTHER_VALUES in values:
+        names |= dict.fromkeys([*rest, OTHER_VALUES], "all others")
     sides = []
     for counts in (now, before):
         sides.append(dict.fromkeys(names.values(), 0))

@@ -12,7 +12,7 @@ import numpy as np
 
 from watchkeeper.metrics import metric
 from watchkeeper.metrics.quality import BOTH, NUMERIC
-from watchkeeper.profiles import Profile, Subject
+from watchkeeper.profiles import Profile, Subject, common
 from watchkeeper.schema import Kind
 from watchkeeper.stats import distances, estimates, goodness_of_fit
 from watchkeeper.stats.estimates import Estimate
@@ -129,8 +129,7 @@ def began(subject: Subject) -> datetime | None:
         return None
     sides = [baseline, current, *(profile for _, profile in subject.parts)]
     if current.kind is Kind.CATEGORICAL:
-        values = sorted({value for side in sides for value in side.values})
-        counts = [np.array([side.by_value.get(v, 0) for v in values], dtype=float) for side in sides]
+        counts = common(sides)[1]
     else:
         bins, _, before = distances.aligned(*current.regular, *baseline.regular)
         if not len(bins):

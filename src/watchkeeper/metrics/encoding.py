@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from watchkeeper.metrics import metric
-from watchkeeper.metrics.quality import NUMERIC, known_categories
+from watchkeeper.metrics.quality import NUMERIC, known_categories, new_categories
 from watchkeeper.profiles import Profile, Subject
 from watchkeeper.schema import Kind
 from watchkeeper.stats import units
@@ -66,7 +66,7 @@ def encoding_change(subject: Subject, alpha: float) -> Estimate:
     if subject.current is None or subject.baseline is None:
         return Estimate.absent(subject.n, subject.n_baseline)
     known = known_categories(subject)
-    new = Counter({value: count for value, count in subject.current.by_value.items() if value not in known})
+    new = Counter(new_categories(subject)[0])
     meant = _meant(dict(new.most_common(TRIED)), known) if known else {}
     estimate = proportion(sum(new[value] for value in meant), subject.n - subject.current.nulls, alpha)
     named = sorted(meant, key=lambda value: (-new[value], value))[:10]

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from watchkeeper.metrics import metric
-from watchkeeper.profiles import Profile, Subject
+from watchkeeper.profiles import Profile, Subject, cut
 from watchkeeper.schema import ColumnConfig, Kind
 from watchkeeper.stats.estimates import Estimate, proportion, rate
 from watchkeeper.stats.grid import INVALID, NAN, NEGATIVE_INFINITY, NULL, POSITIVE_INFINITY, SENTINELS, Grid
@@ -112,20 +112,33 @@ def infinite_rate(subject: Subject, alpha: float) -> Estimate:
 )
 def new_category(subject: Subject, alpha: float) -> Estimate:
     """Share of the present values that are none of the contract's `categories`; where it names none, that the baseline
-    does not hold. The detail names the most frequent ones."""
+    does not hold. Of columns with very many different values those count that surely are new. The detail names the most
+    frequent ones that are counted one by one."""
     if subject.current is None or subject.baseline is None:
         return Estimate.absent(subject.n, subject.n_baseline)
-    known = known_categories(subject)
-    new = {value: count for value, count in subject.current.by_value.items() if value not in known}
-    estimate = proportion(sum(new.values()), subject.n - subject.current.nulls, alpha)
+    new, unnamed = new_categories(subject)
+    estimate = proportion(sum(new.values()) + unnamed, subject.current.present, alpha)
     return estimate.about(values=dict(sorted(new.items(), key=lambda item: -item[1])[:10]))
 
 
 def known_categories(subject: Subject) -> set[str]:
     """The categories that the contract names, or else the baseline's."""
     if subject.contract is not None and subject.contract.categories is not None:
-        return set(subject.contract.categories)
+        return set(map(cut, subject.contract.categories))
     return set(subject.baseline.values) if subject.baseline is not None else set()
+
+
+def new_categories(subject: Subject) -> tuple[dict[str, int], int]:
+    """The rows of each category that surely is none of the known ones, and those of such ones that have no name."""
+    current, baseline = subject.current, subject.baseline
+    if current is None or baseline is None:
+        return {}, 0
+    known = known_categories(subject)
+    agreed = subject.contract is not None and subject.contract.categories is not None
+    new = {v: count for v, count in current.by_value.items() if v not in known}
+    if baseline.others and not agreed:
+        return {v: count for v, count in new.items() if baseline.counted(v, current)}, 0
+    return new, current.others if all(current.counted(v, baseline) for v in known) else 0
 
 
 @metric(
@@ -137,7 +150,7 @@ def known_categories(subject: Subject) -> set[str]:
 )
 def vanished_category(subject: Subject, alpha: float) -> Estimate:
     """Share of the baseline's present values whose category the current data no longer hold, of those categories that
-    would be expected ten times.
+    would be expected ten times. One that may be among the values that are not counted one by one is not taken as gone.
 
     The interval is for the share that these categories lost. A category without a row in n has at most the share
     `1 - (alpha / 2K)^(1/n)`, and had at least the lower end of its exact interval in the baseline; with K categories
@@ -146,11 +159,12 @@ def vanished_category(subject: Subject, alpha: float) -> Estimate:
     if subject.current is None or subject.baseline is None:
         return Estimate.absent(subject.n, subject.n_baseline)
     baseline, now = subject.baseline.by_value, set(subject.current.values)
-    n, m = int(subject.current.counts.sum()), int(subject.baseline.counts.sum())
+    now |= {value for value in baseline if not subject.current.counted(value, subject.baseline)}
+    n, m = subject.current.present, subject.baseline.present
     if not n or not m:
         return Estimate.absent(n, m)
     gone = {value: count for value, count in baseline.items() if value not in now and count * n >= EXPECTED * m}
-    each = alpha / (2 * len(baseline))
+    each = alpha / (2 * max(len(baseline), 1))
     most_now = -float(np.expm1(np.log(each) / n))
     absent = Counter(count for value, count in baseline.items() if value not in now)
     bounds = {count: proportion(count, m, each) for count in absent}
@@ -191,7 +205,7 @@ def _most_frequent(profile: Profile, grid: Grid | None) -> tuple[int, int, str]:
     if profile.kind is Kind.CATEGORICAL:
         if not len(profile.counts):
             return 0, 0, ""
-        return int(profile.counts.max()), int(profile.counts.sum()), profile.values[int(profile.counts.argmax())]
+        return int(profile.counts.max()), profile.present, profile.values[int(profile.counts.argmax())]
     bins, counts = profile.regular
     if grid is None or not len(bins):
         return 0, 0, ""

@@ -340,7 +340,9 @@ def _rows(profile: Profile | None) -> str:
 
 
 def _values(profile: Profile | None) -> str:
-    return f"{len(profile.values):,}" if profile else words.NONE
+    if profile is None:
+        return words.NONE
+    return f"more than {len(profile.values):,}" if profile.others else f"{len(profile.values):,}"
 
 
 def _subject(view: reads.ColumnView, current: Profile | None) -> Subject:

@@ -19,7 +19,18 @@ from watchkeeper.events import plain
 from watchkeeper.records import ALL
 from watchkeeper.schema import Feature, Kind, ModelConfig
 from watchkeeper.segments import Segmentation
-from watchkeeper.store.sources import SEGMENT, Part, Plan, collect, numbered, segmented, show, summary, typed
+from watchkeeper.store.sources import (
+    SEGMENT,
+    Part,
+    Plan,
+    collect,
+    numbered,
+    segmented,
+    show,
+    summary,
+    typed,
+    vocabularies,
+)
 from watchkeeper.windows import GRAINS, Window
 
 _ARROW = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "INTEGER": pa.int32(), "TIMESTAMP": pa.timestamp("us")}
@@ -45,6 +56,8 @@ _BATCH, _PARTED, _COUNTED = "batch", "parted", "counted"
 takes its counts."""
 _KNOWN = "known_segments"
 """What the numbers of segments are looked up in."""
+_VOCABULARIES = "vocabularies"
+"""What the values of the columns' vocabularies are looked up in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +272,12 @@ class Log:
 
     def _counts(self, model: str, source: str, plans: tuple[Plan, ...], segments: Sequence[str] = (ALL,)) -> list[Part]:
         # into a table first, which is run to its end: a result that streams can block a union for ever
-        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_COUNTED} AS {self._compile(model, source, plans)}")
+        self._connection.register(_VOCABULARIES, vocabularies(plans))
+        try:
+            query = self._compile(model, source, plans)
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_COUNTED} AS {query}")
+        finally:
+            self._connection.unregister(_VOCABULARIES)
         return collect(self._connection.execute(f"FROM {_COUNTED}").to_arrow_table(), plans, segments)
 
     def _compile(self, model: str, source: str, plans: tuple[Plan, ...]) -> str:
@@ -267,7 +285,8 @@ class Log:
             shape = {**self._shape(model), **({SEGMENT: "int64"} if source == _PARTED else {})}
             features = {plan.name: f for plan in plans if (f := self._watched[model].get(plan.name))}
             table = typed(ibis.table(shape, name=source), features)
-            self._compiled[model, source, plans] = ibis.to_sql(summary(table, plans), dialect="duckdb")
+            known = ibis.table(ibis.Schema.from_pyarrow(vocabularies(plans).schema), name=_VOCABULARIES)
+            self._compiled[model, source, plans] = ibis.to_sql(summary(table, plans, known), dialect="duckdb")
         return self._compiled[model, source, plans]
 
     def _shape(self, model: str) -> dict[str, str]:

@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 from narwhals.exceptions import NarwhalsError
 
+from watchkeeper import profiles
 from watchkeeper.errors import DataError
-from watchkeeper.profiles import Profile, categorical, merge, numeric
+from watchkeeper.profiles import UNBOUNDED, Profile, categorical, merge, numeric
 from watchkeeper.records import ALL
 from watchkeeper.schema import AGE, Feature, Kind
 from watchkeeper.segments import MOST, Segmentation, freeze
@@ -40,19 +41,25 @@ UNLABELLED = "none"
 """The label, in the summarising expression, of rows without one."""
 SEGMENT = "(segment)"
 """The column, in the summarising expression, that numbers the segment of each row, as `Segmentation.names` does."""
+FOLDED = 0
+"""The bin, in the summarising expression, of the rows of values that are folded; null for other categories."""
 GUESSED = 20_000
 """Rows of a CSV that its types are guessed from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one column is summarised. `by_label` splits its counts by the outcome as well."""
+    """How one column is summarised. `by_label` splits its counts by the outcome as well.
+
+    `known` is the vocabulary of a categorical one; None to take the values that are most frequent in these rows.
+    """
 
     name: str
     kind: Kind
     grid: Grid | None
     missing: tuple[float | str, ...] = ()
     by_label: bool = False
+    known: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,15 +353,17 @@ def _whole(value: ir.FloatingColumn) -> ir.IntegerColumn:
     return value.floor().cast("int64")
 
 
-def summary(table: ir.Table, plans: Iterable[Plan]) -> ir.Table:
+def summary(table: ir.Table, plans: Iterable[Plan], known: ir.Table | None = None) -> ir.Table:
     """The summarising expression: counts per column, version, grain, label and bin (or value).
 
     Args:
         table: the rows; `version`, `grain_start`, `label` and `SEGMENT` are used where present.
         plans: the columns to summarise.
+        known: what `vocabularies` gives, as a table of the same engine, where it is not to be put there here.
 
     Returns rows of `column, version, grain_start, label, bin, value, n, low, high`, and `segment` where there are any.
     """
+    plans = list(plans)
     keys = {}  # what rows are counted by, beside the bin; the rest is constant and costs nothing
     if "version" in table.columns:
         keys["version"] = table["version"].fill_null(ALL)
@@ -362,8 +371,72 @@ def summary(table: ir.Table, plans: Iterable[Plan]) -> ir.Table:
         keys["grain_start"] = table["grain_start"]
     if SEGMENT in table.columns:
         keys["segment"] = table[SEGMENT]
-    parts = [_counted(table, plan, keys) for plan in plans]
+    numbers = [_counted(table, plan, keys) for plan in plans if plan.kind is Kind.NUMERIC]
+    words = [_counted(table, plan, keys) for plan in plans if plan.kind is Kind.CATEGORICAL]
+    if words:
+        groups = ["column", "version", "grain_start", "label", *(["segment"] if "segment" in keys else [])]
+        numbers.append(
+            folded(united(words), groups, plans, known).mutate(low=ibis.null("float64"), high=ibis.null("float64"))
+        )
+    return united([part.select(*_COUNTS, *(["segment"] if "segment" in keys else [])) for part in numbers])
+
+
+_COUNTS = ("column", "version", "grain_start", "label", "bin", "value", "n", "low", "high")
+
+
+def united(parts: Sequence[ir.Table]) -> ir.Table:
+    """The rows of all the tables."""
     return ibis.union(*parts) if len(parts) > 1 else parts[0]
+
+
+@ibis.udf.scalar.builtin(name="md5", signature=((dt.string,), dt.string))
+def _md5(text):  # type: ignore[no-untyped-def]
+    """`profiles.place`, in every engine's word for it."""
+
+
+def vocabularies(plans: Iterable[Plan]) -> pa.Table:
+    """The vocabularies of the columns, a value a row."""
+    rows = [(plan.name, value) for plan in plans for value in plan.known or ()]
+    columns = list(zip(*rows, strict=True)) or [(), ()]
+    return pa.table({"known of": pa.array(columns[0], pa.string()), "known value": pa.array(columns[1], pa.string())})
+
+
+def folded(counted: ir.Table, groups: Sequence[str], plans: Sequence[Plan], known: ir.Table | None = None) -> ir.Table:
+    """The counts that a categorical profile may keep, and the rest of each group as one row.
+
+    The engine folds, so that a column of any number of different values sends no more than some hundreds of them.
+
+    Args:
+        counted: rows of `column`, other groups, `value` and `n`.
+        known: what `vocabularies` gives, as a table of the same engine, where it is not to be put there here.
+
+    Returns these rows, with a `bin`: null, or `FOLDED` for the rest, whose `value` is then the smallest of the places
+    that its values have.
+    """
+    long = counted.value.length() > profiles.LONGEST
+    short = counted.value.substr(0, profiles.HEAD) + "…" + _md5(counted.value).substr(0, profiles.TAIL)
+    shown = counted.mutate(value=ibis.ifelse(long, short, counted.value))
+    if any(plan.known for plan in plans):
+        words = ibis.memtable(vocabularies(plans)) if known is None else known
+        shown = shown.left_join(words, [shown.column == words["known of"], shown.value == words["known value"]])
+        shown = shown.mutate(kept=shown.value.isnull() | shown["known value"].notnull())
+    else:
+        shown = shown.mutate(kept=shown.value.isnull())
+    shown = shown.mutate(place=_md5(shown.value))
+    near = ibis.row_number().over(group_by=groups, order_by=shown.place) < profiles.KNOWN + profiles.STRANGERS
+    kept = shown.kept | near
+    if own := [plan.name for plan in plans if plan.kind is Kind.CATEGORICAL and plan.known is None]:
+        rank = ibis.row_number().over(group_by=groups, order_by=[shown.n.desc(), shown.place])
+        kept |= shown.column.isin(own) & (rank < profiles.KNOWN)
+    shown = shown.mutate(kept=kept)
+    rows = shown.mutate(
+        value=ibis.ifelse(shown.kept, shown.value, ibis.null("string")),
+        bin=ibis.ifelse(shown.kept, ibis.null("int64"), FOLDED),
+        place=ibis.ifelse(shown.kept, ibis.null("string"), shown.place),
+    )
+    whole = rows.n.cast("float64").sum().cast("int64")  # DuckDB sums whole numbers as ones of 128 bits, unseen by Ibis
+    rest = rows.group_by([*groups, "value", "bin"]).agg(n=whole, place=rows.place.min())
+    return rest.select(*groups, "bin", "n", value=rest.value.coalesce(rest.place))
 
 
 def _counted(table: ir.Table, plan: Plan, keys: Mapping[str, ir.Column]) -> ir.Table:
@@ -413,8 +486,8 @@ def collect(counts: pa.Table, plans: Iterable[Plan], segments: Sequence[str] = (
         wholes.setdefault((column, version, start, segment), []).append(profile)
         if label != UNLABELLED:
             parts.append(Part(column, version, label, start, profile, segment))
-    for (column, version, start, segment), profiles in wholes.items():
-        whole = merge(profiles)
+    for (column, version, start, segment), own in wholes.items():
+        whole = merge(own)
         assert whole is not None
         parts.append(Part(column, version, ALL, start, whole, segment))
     return parts
@@ -423,15 +496,27 @@ def collect(counts: pa.Table, plans: Iterable[Plan], segments: Sequence[str] = (
 def _profile(rows: dict[str, np.ndarray[Any, Any]], plan: Plan) -> Profile:
     tallies = rows["n"].tolist()
     if plan.grid is None:
-        values = dict(zip(rows["value"].tolist(), tallies, strict=True))
-        nulls = values.pop(None, 0)
-        return categorical(values, nulls)
+        return counts_of_values(zip(rows["value"].tolist(), rows["bin"] == FOLDED, tallies, strict=True), plan.known)
     bins = rows["bin"].astype(np.int64)
     finite = (bins < NULL) | (bins >= SENTINEL)
     low, high = (
         float(pick(rows[side][finite])) if finite.any() else None for side, pick in (("low", np.min), ("high", np.max))
     )
     return numeric(plan.grid, dict(zip(bins.tolist(), tallies, strict=True)), low, high)
+
+
+def counts_of_values(rows: Iterable[tuple[str | None, bool, int]], known: tuple[str, ...] | None) -> Profile:
+    """The profile from what `folded` gives of a group: the value, whether it is the rest, and how many rows."""
+    values: dict[str, int] = {}
+    nulls, others, limit = 0, 0, UNBOUNDED
+    for value, rest, n in rows:
+        if rest:
+            others, limit = n, value or ""
+        elif value is None:
+            nulls = n
+        else:
+            values[value] = values.get(value, 0) + n
+    return categorical(values, nulls, known, others, limit)
 
 
 def summarise(table: ir.Table, plans: Iterable[Plan]) -> list[Part]:

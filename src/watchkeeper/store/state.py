@@ -104,6 +104,8 @@ PROFILES = sa.Table(
     sa.Column("n", sa.Integer, nullable=False),
     sa.Column("data", sa.LargeBinary, nullable=False),
 )
+KNOWN = "known"
+"""The key of a vocabulary in the table of grids."""
 GRIDS = sa.Table(
     "grids",
     METADATA,
@@ -274,7 +276,7 @@ class Transaction:
             query = query.order_by(column.desc() if order.startswith("-") else column)
         return [_row(cls, found) for found in self._connection.execute(query.limit(limit)).mappings()]
 
-    # profiles, grids and segments
+    # profiles, grids, vocabularies and segments
 
     def put_profiles(
         self, model: str, parts: Iterable[Part], starts: Sequence[datetime] = (), columns: Sequence[str] = ()
@@ -340,8 +342,27 @@ class Transaction:
             self._connection.execute(sa.insert(GRIDS), values)
 
     def grids(self, model: str) -> dict[str, Grid]:
-        found = self._connection.execute(sa.select(GRIDS).where(GRIDS.c.model == model))
-        return {row.column: Grid.from_dict(row.data) for row in found}
+        return {column: Grid.from_dict(data) for column, data in self._frozen(model).items() if KNOWN not in data}
+
+    def put_vocabularies(self, model: str, vocabularies: dict[str, tuple[str, ...]]) -> None:
+        """Store the vocabularies of columns that have none yet; a vocabulary, once there, stays."""
+        there = self._frozen(model)
+        values = [
+            {"model": model, "column": column, "data": {KNOWN: known}}
+            for column, known in vocabularies.items()
+            if column not in there
+        ]
+        if values:
+            self._connection.execute(sa.insert(GRIDS), values)
+
+    def vocabularies(self, model: str) -> dict[str, tuple[str, ...]]:
+        return {column: tuple(data[KNOWN]) for column, data in self._frozen(model).items() if KNOWN in data}
+
+    def _frozen(self, model: str) -> dict[str, dict[str, Any]]:
+        """What was taken once from the first data of each column."""
+        return {
+            row.column: row.data for row in self._connection.execute(sa.select(GRIDS).where(GRIDS.c.model == model))
+        }
 
     def put_segmentations(self, model: str, segmentations: Iterable[Segmentation]) -> None:
         """Store the values of segmentations that have none yet; once there, they stay."""

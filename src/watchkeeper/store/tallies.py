@@ -16,11 +16,23 @@ import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
 
-from watchkeeper.profiles import Profile, categorical, numeric
+from watchkeeper.profiles import Profile, numeric
 from watchkeeper.schema import Kind
 from watchkeeper.stats.copies import Copies
 from watchkeeper.stats.grid import DATE_SENTINELS, INVALID, NULL, SENTINELS, Grid, Ints, Tally
-from watchkeeper.store.sources import Plan, category, connect, declared, read, scalars
+from watchkeeper.store.sources import (
+    FOLDED,
+    Plan,
+    category,
+    connect,
+    counts_of_values,
+    declared,
+    folded,
+    read,
+    scalars,
+    united,
+    vocabularies,
+)
 
 SAMPLE = 50_000
 """Rows that are enough to tell of which kind a column is, and to fit a grid."""
@@ -29,6 +41,8 @@ BATCH = 131_072
 ROW = "(row)"
 HASHED = 200_000
 """Rows whose copies are counted at most, or near enough."""
+FEW = 20_000
+"""Different values, of all columns and groups together, that are brought out of the engine as they are."""
 GROUP = "group"
 """The column that says which group of rows a row belongs to, numbered from 0."""
 
@@ -122,19 +136,32 @@ def _categorical(table: ir.Table, plans: Sequence[Plan], groups: int) -> list[di
         return [{} for _ in range(groups)]
     group = table[GROUP].cast("int64") if groups > 1 else ibis.literal(0)
     counted = []
-    for i, plan in enumerate(plans):
-        shown = table.select(
-            plan=ibis.literal(i, "int32"), group=group, value=declared(category(table[plan.name]), plan.missing)
-        )
-        counted.append(shown.group_by(["plan", "group", "value"]).agg(n=shown.count()))
-    rows = _run(ibis.union(*counted) if len(counted) > 1 else counted[0])
-    found: list[dict[str, dict[str | None, int]]] = [{plan.name: {} for plan in plans} for _ in range(groups)]
-    for i, of, value, n in zip(*(column.to_pylist() for column in rows.columns), strict=True):
-        found[of][plans[i].name][value] = n
-    return [
-        {name: categorical({v: n for v, n in c.items() if v is not None}, c.get(None, 0)) for name, c in one.items()}
-        for one in found
-    ]
+    for plan in plans:
+        shown = table.select(group=group, value=declared(category(table[plan.name]), plan.missing))
+        rows = shown.group_by(["group", "value"]).agg(n=shown.count())
+        counted.append(rows.select("group", "value", "n", column=ibis.literal(plan.name)))
+    found: list[dict[str, list[tuple[str | None, bool, int]]]] = [{p.name: [] for p in plans} for _ in range(groups)]
+    kept = _folded(united(counted), plans).select(["column", "group", "value", "bin", "n"])
+    for name, of, value, bin_, n in zip(*(column.to_pylist() for column in kept.columns), strict=True):
+        found[of][name].append((value, bin_ == FOLDED, n))
+    return [{plan.name: counts_of_values(one[plan.name], plan.known) for plan in plans} for one in found]
+
+
+def _folded(counted: ir.Table, plans: Sequence[Plan]) -> pa.Table:
+    """The counts as `folded` gives them; few enough are not folded, which takes as long as a small table does."""
+    connection, names = counted.get_backend(), (ibis.util.gen_name("counted"), ibis.util.gen_name("known"))
+    # into a table first, which is run to its end: a result that streams can block a union for ever
+    connection.con.execute(f"CREATE TEMP TABLE {names[0]} AS {connection.compile(counted)}")
+    try:
+        ((rows,),) = connection.con.execute(f"SELECT count(*) FROM {names[0]}").fetchall()
+        if rows <= FEW:
+            return connection.con.execute(f"SELECT *, NULL::BIGINT AS bin FROM {names[0]}").to_arrow_table()
+        connection.con.register(names[1], vocabularies(plans))
+        known = connection.table(names[1])
+        return _run(folded(connection.table(names[0]), ["column", "group"], plans, known))
+    finally:
+        connection.con.execute(f"DROP TABLE {names[0]}")
+        connection.con.unregister(names[1])
 
 
 def copies(table: ir.Table, columns: Sequence[str], rows: int) -> Copies:
