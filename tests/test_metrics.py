@@ -10,7 +10,7 @@ import pytest
 
 from watchkeeper.errors import ConfigError
 from watchkeeper.metrics import METRICS, drift, encoding, find, load_plugins, metric, performance, quality, service
-from watchkeeper.profiles import Profile, Subject, categorical, numeric
+from watchkeeper.profiles import Profile, Subject, categorical, numeric, place
 from watchkeeper.schema import ColumnConfig, Kind
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import INVALID, NULL, Grid

@@ -5,14 +5,31 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from watchkeeper.profiles import Key, Profile, Subject, categorical, merge, numeric
+from watchkeeper import profiles
+from watchkeeper.profiles import (
+    KNOWN,
+    OTHER_VALUES,
+    STRANGERS,
+    Key,
+    Profile,
+    Subject,
+    categorical,
+    common,
+    cut,
+    merge,
+    numeric,
+    place,
+)
 from watchkeeper.records import ALL
 from watchkeeper.schema import Kind
 from watchkeeper.stats.grid import NAN, NULL, SENTINEL, Grid
@@ -180,3 +197,141 @@ def test_sides_are_none_where_one_has_no_values_or_another_grid() -> None:
     laid = Subject(one, one, Grid.unit(10), 0.5, 1, 1, {}, {}).sides
     assert laid is not None
     assert (laid.bins.tolist(), laid.ordered) == ([3], True)
+
+
+# columns of very many different values
+
+
+@contextmanager
+def little_room() -> Iterator[None]:
+    """With a small vocabulary and few strangers."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"KNOWN": 8, "STRANGERS": 12, "ENOUGH": 3, "ROOM": 60, "LONGEST": 10, "HEAD": 4}.items():
+            patch.setattr(profiles, name, value)
+        patch.setattr(profiles, "TAIL", 5)
+        yield
+
+
+def many_values(seed: int, rows: int = 4000, values: int = 3000) -> list[str | None]:
+    """Rows of a column with a few frequent values and very many rare ones, of several lengths, some missing."""
+    rng = np.random.default_rng(seed)
+    names = [f"{i:x}" * (1 + i % 5) for i in rng.permutation(10 * values)[:values]]
+    weights = 1 / np.arange(1, values + 1)
+    drawn = rng.choice(values, rows, p=weights / weights.sum())
+    return [None if i == 3 else names[i] for i in drawn]
+
+
+@given(st.integers(0, 10**6), st.integers(2, 30), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_parts_of_very_many_values_merge_to_the_whole_in_any_order(seed: int, parts: int, vocabulary: bool) -> None:
+    with little_room():
+        rows, rng = many_values(seed, 1500, 1000), np.random.default_rng(seed)
+        known = profile_of(many_values(seed), known=None).words if vocabulary else ()
+        at = rng.integers(0, parts, len(rows))
+        pieces = [profile_of([r for r, a in zip(rows, at, strict=True) if a == i], known=known) for i in range(parts)]
+        whole = profile_of(rows, known=known)
+        while len(pieces) > 1:  # as a tree of random shape
+            taken = [pieces.pop(int(rng.integers(len(pieces)))) for _ in range(min(len(pieces), 2 + seed % 3))]
+            merged = merge(taken)
+            assert merged is not None
+            pieces.append(Profile.from_bytes(merged.to_bytes()))
+    assert pieces[0].to_bytes() == whole.to_bytes()
+    assert whole.others
+    assert whole.n == len(rows)
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_each_value_that_is_kept_is_counted_exactly(seed: int) -> None:
+    with little_room():
+        rows = [many_values(seed + i, 1500, 800) for i in range(3)]
+        sides = [profile_of(own, known=None if i < 2 else ()) for i, own in enumerate(rows)]
+        merged = merge(sides)
+        backwards = merge(sides[::-1])
+        truth = Counter(cut(v) for own in rows for v in own if v is not None)
+        values, counts = common(sides[:2])
+        truths = [Counter(cut(v) for v in own if v is not None) for own in rows]
+    assert merged is not None
+    assert backwards is not None
+    assert merged.to_bytes() == backwards.to_bytes()
+    assert merged.n == sum(map(len, rows))
+    assert merged.by_value == {value: truth[value] for value in merged.values}
+    assert merged.known <= 8
+    for own, exact in zip(counts, truths, strict=False):
+        assert own.sum() == sum(exact.values())
+        assert own[:-1].tolist() == [exact[value] for value in values[:-1]]
+    assert values[-1] == OTHER_VALUES
+
+
+def test_a_vocabulary_is_all_values_or_the_most_frequent_ones() -> None:
+    few = {"b": 1, "a": 2}
+    assert categorical(few, known=None).words == ("a", "b")
+    many = {f"{i:04}": 1 + i for i in range(2000)}
+    found = categorical(many, known=None)
+    assert (found.known, len(found.values)) == (KNOWN, KNOWN + STRANGERS)
+    assert found.words == tuple(f"{i:04}" for i in range(1500, 2000))
+    rest = sorted(many.keys() - {*found.words}, key=place)
+    assert found.values[KNOWN:] == tuple(sorted(rest[:STRANGERS]))
+    assert found.limit == place(rest[STRANGERS])
+    assert found.others == sum(many[value] for value in rest[STRANGERS:])
+    rare = categorical(dict.fromkeys(many, 1), known=None)
+    assert rare.known == 0  # which of them occurred twice would be chance
+
+
+def test_values_of_a_vocabulary_are_counted_however_many_strangers_come() -> None:
+    before = categorical({"a": 50, "b": 50, "gone": 50}, known=None)
+    now = categorical({"a": 5, "b": 6, **{f"{i}": 1 for i in range(5000)}}, known=before.words)
+    sides = Subject(now, before, None, 0.5, 1, 1, {}, {}).sides
+    assert sides is not None
+    cells = dict(zip(sides.values, zip(sides.current.tolist(), sides.baseline.tolist(), strict=True), strict=True))
+    assert (cells["a"], cells["b"], cells["gone"]) == ((5, 50), (6, 50), (0, 50))
+    assert cells[OTHER_VALUES] == (now.others, 0)
+    new, unnamed = now.beyond(before)
+    assert (len(new), unnamed) == (STRANGERS, 5000 - STRANGERS)
+
+
+def test_new_values_are_only_those_that_surely_are() -> None:
+    before = categorical({f"{i}": 1 for i in range(5000)}, known=None)
+    now = categorical({f"{i}": 1 for i in range(2500, 7500)}, known=before.words)
+    new, unnamed = now.beyond(before)
+    assert unnamed == 0
+    assert new
+    assert min(map(int, new)) >= 5000
+
+
+ALPHABETS = {
+    "letters": "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789",
+    "ideographs": "".join(map(chr, range(0x4E00, 0x9000))),
+    "controls": "".join(map(chr, range(1, 32))),
+    "quotes and accents": '"\\' + "".join(map(chr, range(0x20, 0x250))),
+}
+
+
+@pytest.mark.parametrize("alphabet", ALPHABETS)
+@pytest.mark.parametrize("length", [1, 5, 12, 20, 100, 10_000])
+def test_a_profile_takes_less_than_20_kb_whatever_the_values(alphabet: str, length: int) -> None:
+    rng, signs = np.random.default_rng(length), list(ALPHABETS[alphabet])
+    values = {"".join(rng.choice(signs, length)): int(rng.integers(20, 10**7)) for _ in range(200 + 20_000 // length)}
+    first, second = categorical(values, known=None), categorical(values)
+    assert len(first.to_bytes()) < 20_000
+    both = merge([first, second])
+    assert both is not None
+    assert len(both.to_bytes()) < 20_000
+    assert sum(values.values()) == first.n == second.n
+
+
+def test_a_profile_of_a_million_values_is_small() -> None:
+    found = categorical({f"{i:07}": 1 for i in range(1_000_000)}, known=None)
+    assert found.n == 1_000_000
+    assert len(found.to_bytes()) < 5_000
+    assert len(categorical({f"value {i}": 1000 + i for i in range(40)}).to_bytes()) < 500
+
+
+def test_very_long_values_keep_their_beginning_and_stay_apart() -> None:
+    one, two = "x" * 10_000 + "a", "x" * 10_000 + "b"
+    found = categorical({one: 3, two: 4, "short": 1})
+    assert sorted(found.counts.tolist()) == [1, 3, 4]
+    assert all(len(value) <= 100 for value in found.values)
+    assert {value[:80] for value in found.values} == {"x" * 80, "short"}
+    assert cut(cut(one)) == cut(one)
+    assert categorical({one: 3}, known=(one,)).words == (cut(one),)

@@ -56,8 +56,8 @@ def test_nothing_has_no_figures() -> None:
 def test_missing_and_categories_are_shares() -> None:
     profile = profile_of(["a", "a", "b", None])
     assert missing(profile) == 0.25
-    assert shares(profile) == {"a": pytest.approx(2 / 3), "b": pytest.approx(1 / 3)}
-    assert shares(profile_of([])) == {}
+    assert shares([profile]) == [{"a": pytest.approx(2 / 3), "b": pytest.approx(1 / 3)}]
+    assert shares([profile_of([]), None]) == [{}, {}]
 
 
 def test_huge_values_do_not_overflow() -> None:

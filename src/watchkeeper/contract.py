@@ -152,7 +152,9 @@ def _lines(name: str, config: ColumnConfig, profile: Profile) -> Iterator[str]:
         if len(profile.values) <= MOST_CATEGORIES and not profile.others:
             settings["categories"] = list(profile.values)
         else:
-            notes.append(f"{'more than ' if profile.others else ''}{len(profile.values):,} categories; the reference says which")
+            notes.append(
+                f"{'more than ' if profile.others else ''}{len(profile.values):,} categories; the reference says which"
+            )
         notes += _alike(profile.values)
     most = proportion(missing, profile.n, SURE).high or 0.0
     settings["max_nulls"] = _rounded_up(most)

@@ -169,7 +169,7 @@ def unseen(metric: Metric, subject: Subject, alpha: float) -> float:
     if agreed is not None and (agreed.categories is not None or agreed.min is not None or agreed.max is not None):
         return 0.0
     if baseline.kind is Kind.CATEGORICAL:
-        rows = int(baseline.counts.sum())
+        rows = baseline.present
         once, twice = (int((baseline.counts == times).sum()) + 1 for times in (1, 2))
         scale = 1 + 2 * twice / once
         events = once / scale

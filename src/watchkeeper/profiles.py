@@ -24,6 +24,9 @@ FORMAT = 3
 CATEGORIES = "categories"
 KNOWN, STRANGERS = 500, 500
 """How many values a categorical profile counts at most: of its vocabulary, and beside it."""
+ENOUGH = 20
+"""Rows that make a value of a vocabulary that does not hold all values. Of values with fewer the first data would
+choose those that happened to occur there more often than they do."""
 ROOM = 6000
 """Bytes that the vocabulary's values may take, and as many that the others may."""
 LONGEST, HEAD, TAIL = 100, 80, 16
@@ -215,7 +218,8 @@ def most_frequent(counts: Mapping[str, int]) -> list[str]:
     """The vocabulary that a column's first data give, most frequent first; of equally frequent ones by `place`."""
     if len(counts) <= KNOWN and sum(map(_size, counts)) <= ROOM:
         return sorted(counts)
-    ranked = sorted(counts, key=lambda value: (-counts[value], place(value)))
+    enough = [value for value, count in counts.items() if count >= ENOUGH]
+    ranked = sorted(enough, key=lambda value: (-counts[value], place(value)))
     return ranked[: min(_fitting(ranked), KNOWN)]
 
 

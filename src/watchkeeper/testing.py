@@ -63,11 +63,17 @@ CATEGORICAL_COLUMNS: Columns = {
 }
 
 
-def profile_of(values: Sequence[float | str | None], grid: Grid | None = None) -> Profile:
-    """The profile of a list of values; of numbers (None for null) with a grid, of strings without."""
+def profile_of(
+    values: Sequence[float | str | None], grid: Grid | None = None, known: Sequence[str] | None = ()
+) -> Profile:
+    """The profile of a list of values; of numbers (None for null) with a grid, of strings without.
+
+    Args:
+        known: the vocabulary of strings; None to take the most frequent of these.
+    """
     if grid is None:
         words = [v for v in values if isinstance(v, str)]
-        return categorical(dict(Counter(words)), len(values) - len(words))
+        return categorical(Counter(words), len(values) - len(words), known)
     present = np.array([v for v in values if v is not None and not isinstance(v, str)], dtype=float)
     counts = dict(Counter(grid.bins(present).tolist()))
     counts[NULL] = len(values) - len(present)

@@ -91,8 +91,8 @@ def others(profile: Profile, grid: Grid | None, kind: str) -> dict[str, float]:
 
 
 def _by_category(current: Profile | None, baseline: Profile | None) -> tuple[list[str], list[dict[str, int]]]:
-    values, counts = common([p for p in (current, baseline) if p is not None])
-    laid = iter([dict(zip(values, map(int, side), strict=True)) for side in counts])
+    values, laid_out = common([p for p in (current, baseline) if p is not None])
+    laid = iter([dict(zip(values, map(int, side), strict=True)) for side in laid_out])
     now, before = (next(laid) if p is not None else {} for p in (current, baseline))
     ranked = sorted({*now, *before} - {OTHER_VALUES}, key=lambda v: (-before.get(v, 0), -now.get(v, 0), v))
     kept = set(ranked[:MOST_CATEGORIES])
