@@ -17,7 +17,7 @@ import pyarrow.parquet
 import pytest
 from scipy.stats import binom, ks_2samp, wasserstein_distance
 
-from watchkeeper.baselines import default_model
+from watchkeeper.baselines import Baseline, default_model, profile
 from watchkeeper.comparison import Comparison, compare, looks
 from watchkeeper.errors import ConfigError, DataError
 from watchkeeper.findings import Look
@@ -789,3 +789,22 @@ def test_times_as_text_and_with_zones_are_read() -> None:
 def test_a_wrong_time_is_refused(timestamp: str, said: str) -> None:
     with pytest.raises(DataError, match=re.escape(said)):
         compare(frame(50, 1), timed(50, 2, "2024-03-01", 40), timestamp=timestamp)
+
+
+def test_columns_of_very_many_values_are_compared_and_kept_small(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+
+    def zips(*gone: int) -> pa.Table:
+        drawn = np.minimum((rng.pareto(0.7, 60_000) * 10).astype(int), 30_000)
+        return pa.table({"zip": [f"{i:05}" for i in drawn[~np.isin(drawn, gone)]]})
+
+    kept = profile(zips())
+    kept.save(tmp_path / "zips.baseline")
+    assert (tmp_path / "zips.baseline").stat().st_size < 20_000
+    again = Baseline.load(tmp_path / "zips.baseline")
+    assert not compare(again, zips()).breaches
+    found = compare(again, zips(0, 1, 2))
+    assert {point.column for point in found.breaches} == {"zip"}
+    shown = found._repr_html_()
+    assert "All others, together" in shown
+    assert "vanished" in shown

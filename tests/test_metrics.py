@@ -142,8 +142,20 @@ def test_a_value_that_may_be_among_the_others_is_not_taken_as_gone() -> None:
     before = categorical(every, known=None)
     now = categorical({v: n for v, n in every.items() if v not in ("7", "8")}, known=before.words)
     assert find("vanished_category").compute(subject(now, before), ALPHA).detail["values"] == {"7": 101, "8": 101}
-    other = categorical(every, known=("1",))
-    assert find("vanished_category").compute(subject(other, before), ALPHA).value == 0
+    other = categorical({v: n for v, n in every.items() if v not in ("7", "8")}, known=("1",))
+    sure = {v: 101 for v in ("7", "8") if place(v) < other.limit}
+    assert len(sure) < 2
+    assert find("vanished_category").compute(subject(other, before), ALPHA).detail["values"] == sure
+
+
+def test_a_new_category_is_counted_though_it_is_one_of_very_many() -> None:
+    baseline = categorical({"a": 50, "b": 50}, known=None)
+    current = categorical({"a": 500, **{f"{i}": 1 for i in range(1500)}}, known=baseline.words)
+    found = find("new_category").compute(subject(current, baseline), ALPHA)
+    assert found.value == 0.75
+    assert len(found.detail["values"]) == 10
+    back = find("new_category").compute(subject(baseline, current), ALPHA)
+    assert back.value == 0.5, "a value of the vocabulary is counted, though it does not occur"
 
 
 def test_values_beyond_the_baselines_are_out_of_range() -> None:

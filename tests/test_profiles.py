@@ -222,7 +222,7 @@ def many_values(seed: int, rows: int = 4000, values: int = 3000) -> list[str | N
 
 
 @given(st.integers(0, 10**6), st.integers(2, 30), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_parts_of_very_many_values_merge_to_the_whole_in_any_order(seed: int, parts: int, vocabulary: bool) -> None:
     with little_room():
         rows, rng = many_values(seed, 1500, 1000), np.random.default_rng(seed)
@@ -241,7 +241,7 @@ def test_parts_of_very_many_values_merge_to_the_whole_in_any_order(seed: int, pa
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_each_value_that_is_kept_is_counted_exactly(seed: int) -> None:
     with little_room():
         rows = [many_values(seed + i, 1500, 800) for i in range(3)]
@@ -311,7 +311,7 @@ ALPHABETS = {
 @pytest.mark.parametrize("length", [1, 5, 12, 20, 100, 10_000])
 def test_a_profile_takes_less_than_20_kb_whatever_the_values(alphabet: str, length: int) -> None:
     rng, signs = np.random.default_rng(length), list(ALPHABETS[alphabet])
-    values = {"".join(rng.choice(signs, length)): int(rng.integers(20, 10**7)) for _ in range(200 + 20_000 // length)}
+    values = {"".join(rng.choice(signs, length)): int(rng.integers(20, 10**7)) for _ in range(60 + 20_000 // length)}
     first, second = categorical(values, known=None), categorical(values)
     assert len(first.to_bytes()) < 20_000
     both = merge([first, second])

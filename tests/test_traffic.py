@@ -186,6 +186,17 @@ def test_a_numeric_column_is_not_summarised_before_it_has_a_grid() -> None:
     assert traffic.without_grid(model, {**grids, "amount": Grid.unit()}) == []
 
 
+def test_vocabularies_are_of_the_first_rows_and_failures_are_told_from_the_rest_for_ever() -> None:
+    model = config().models[NAME]
+    known = traffic.first_vocabularies(model, pa.table({"amount": [1.0, 2.0], "country": ["NL", "BE"]}))
+    assert known == {"country": ("BE", "NL")}
+    assert traffic.first_vocabularies(model, pa.table({"amount": [1.0]})) == {}
+    plans = {plan.name: plan for plan in traffic.plans(model, dict(traffic.FIXED_GRIDS), known)}
+    assert (plans["country"].known, plans["status"].known) == (("BE", "NL"), ("ok",))
+    assert traffic.without_vocabulary(model, {}) == ["country"]
+    assert traffic.without_vocabulary(model, known) == []
+
+
 def test_a_route_that_is_right_is_not_written_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.engine.registry, "set_route", lambda *_: pytest.fail("it was written"))
     world.at(1)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from watchkeeper import profiles
 from watchkeeper.profiles import merge
 from watchkeeper.records import ALL
 from watchkeeper.schema import Kind
@@ -191,6 +192,26 @@ def test_the_parts_of_a_table_merge_to_the_whole(engine: Engine) -> None:
         assert merged is not None
         assert merged.to_bytes() == part.profile.to_bytes()
     assert sum(p.profile.n for p in together if p.column == "c") == 400
+
+
+@pytest.mark.parametrize("known", [(), None, tuple(f"v{i}" for i in range(40))])
+def test_very_many_values_are_folded(
+    engine: Engine, known: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"KNOWN": 40, "STRANGERS": 30, "ENOUGH": 2}.items():
+        monkeypatch.setattr(profiles, name, value)
+    columns = mixed(6000)
+    drawn = np.random.default_rng(4).geometric(0.002, 6000)
+    columns["c"] = pa.array([None if i == 7 else "é遅" * 80 + str(i) if i % 90 == 8 else f"v{i}" for i in drawn])
+    found = parts(engine, columns, [Plan("c", Kind.CATEGORICAL, None, known=known), MIXED[0]])
+    rows = list(zip(*(columns[name].to_pylist() for name in ("c", "version", "grain_start")), strict=True))
+    for part in (part for part in found if part.column == "c"):
+        assert part.start is not None
+        place = part.version, part.start.replace(tzinfo=None)
+        own = [value for value, version, start in rows if (version or ALL, start) == place]
+        assert part.profile.to_bytes() == profile_of(own, known=known).to_bytes()
+        assert part.profile.others
+    assert sum(part.profile.n for part in found if part.column == "c") == 6000
 
 
 def test_the_order_of_the_rows_does_not_matter(engine: Engine) -> None:

@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from watchkeeper import events
+from watchkeeper import events, profiles
 from watchkeeper.errors import DataError, StateError
 from watchkeeper.profiles import Profile, merge
 from watchkeeper.records import ALL
@@ -386,6 +386,23 @@ def test_profiles_equal_a_recount_by_hand(log: Log) -> None:
                     expected[column, version, label, day] = profile_of(chosen, grid)
     found = keyed(log.profiles(M, PLANS, days, "1d"))
     assert {k: p.to_bytes() for k, p in found.items()} == {k: p.to_bytes() for k, p in expected.items()}
+
+
+def test_very_many_values_are_folded_in_the_engine(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KNOWN", "STRANGERS"):
+        monkeypatch.setattr(profiles, name, 20)
+    rng = np.random.default_rng(6)
+    ids, values = [str(i) for i in range(3000)], [f"v{v}" for v in rng.geometric(0.005, 3000)]
+    log.append(M, rows(ids, country=values))
+    for known in ((), tuple(f"v{i}" for i in range(10))):
+        plan = Plan("country", Kind.CATEGORICAL, None, known=known)
+        found = log.profiles(M, [plan], [MIDNIGHT], "1d", [Segmentation(("country",), (("v1",),))])
+        whole = profile_of(values, known=known)
+        assert whole.others
+        assert [p.profile.to_bytes() for p in found if p.segment == ALL] == [whole.to_bytes()]
+        merged = merge(p.profile for p in found if p.segment != ALL)
+        assert merged is not None
+        assert merged.to_bytes() == whole.to_bytes()
 
 
 COUNTRIES = Segmentation(("country",), (("NL",), ("it's",)))

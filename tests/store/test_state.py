@@ -329,6 +329,16 @@ def test_a_grid_once_there_stays(state: State) -> None:
         assert tx.grids("other") == {}
 
 
+def test_a_vocabulary_once_there_stays(state: State) -> None:
+    with state.transaction() as tx:
+        tx.put_grids("churn", {"age": Grid.unit()})
+        tx.put_vocabularies("churn", {"country": ("BE", "NL"), "age": ("a number",)})
+        tx.put_vocabularies("churn", {"country": ("DE",), "plan": ()})
+        assert tx.vocabularies("churn") == {"country": ("BE", "NL"), "plan": ()}
+        assert tx.grids("churn") == {"age": Grid.unit()}
+        assert tx.vocabularies("other") == {}
+
+
 def test_segments_once_there_stay(state: State) -> None:
     first, crossed = Segmentation(("country",), (("NL",), ("",))), Segmentation(("country", "plan"), (("NL", "a, b"),))
     with state.transaction() as tx:

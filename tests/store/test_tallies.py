@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from watchkeeper import profiles
 from watchkeeper.profiles import merge
 from watchkeeper.schema import Kind
 from watchkeeper.stats.grid import DATE_SENTINELS, INVALID, NULL, Grid
@@ -143,3 +144,34 @@ def test_an_engines_query_gives_the_same_profiles() -> None:
     assert {part.column: part.profile.to_bytes() for part in summarise(table, plans)} == {
         name: profile.to_bytes() for name, profile in found.items()
     }
+
+
+def crowd(rows: int = 6000, values: int = 4000) -> pa.Table:
+    """A few frequent values and very many rare ones, very long ones and missing ones among them, in three groups."""
+    rng = np.random.default_rng(5)
+    names = [None, *(f"{i:x}" * (200 if i % 50 == 7 else 1) for i in range(1, values))]
+    weights = 1 / np.arange(1, values + 1)
+    drawn = rng.choice(values, rows, p=weights / weights.sum())
+    return pa.table({"x": pa.array([names[i] for i in drawn]), GROUP: rng.integers(0, 3, rows)})
+
+
+@pytest.mark.parametrize("few", [0, 20_000])
+@pytest.mark.parametrize("known", [(), None, tuple(f"{i:x}" for i in range(1, 300))])
+def test_very_many_values_are_folded_in_the_engine_as_here(
+    few: int, known: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tallies, "FEW", few)
+    for name, value in {"KNOWN": 300, "STRANGERS": 50}.items():
+        monkeypatch.setattr(profiles, name, value)
+    rows, connection = crowd(), connect()
+    table = read(connection, rows, "rows")
+    plans = [Plan("x", Kind.CATEGORICAL, None, known=known)]
+    values, groups = rows.column("x").to_pylist(), rows.column(GROUP).to_pylist()
+    whole = profile_of(values, known=known)
+    assert whole.others
+    assert tally(table, plans)[0]["x"].to_bytes() == whole.to_bytes()
+    assert summarise(table, plans)[0].profile.to_bytes() == whole.to_bytes()
+    for group, found in enumerate(tally(table, plans, groups=3)):
+        own = [value for value, at in zip(values, groups, strict=True) if at == group]
+        assert found["x"].to_bytes() == profile_of(own, known=known).to_bytes()
+    assert connection.con.execute("SELECT table_name FROM duckdb_tables()").fetchall() == []
