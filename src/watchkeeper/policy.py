@@ -161,6 +161,7 @@ def unseen(metric: Metric, subject: Subject, alpha: float) -> float:
     gamma variable with shape 2, over m (David and Nagaraja 2003, section 2.5). With f1 categories seen once and f2
     seen twice, the share of unseen ones averages f1 / m (Good 1953) with variance (f1 + 2 f2) / m^2 (Esty 1983); it
     is taken as a gamma variable of that mean and variance, with one more of each seen, since few are uncertain.
+    Of a baseline that folds, this is the share of the unseen ones before its `limit`: others are not called new.
     """
     baseline = subject.baseline
     if baseline is None or metric.name not in CAN_BE_UNSEEN:
