@@ -68,8 +68,12 @@ def test_what_a_baseline_has_already_cannot_be_given_again() -> None:
     assert {look.column for look in compare(kept, rows(2)).points} == {"temp"}
     config = ModelConfig(columns={"temp": ColumnConfig(kind=Kind.NUMERIC)})
     for more in ({"columns": ["temp"]}, {"segments": ["origin"]}, {"config": config}):
-        with pytest.raises(ConfigError, match=r"give them to profile\(\) instead"):
+        with pytest.raises(ConfigError, match="give them to `profile` instead"):
             compare(kept, rows(2), **more)  # type: ignore[arg-type]
+
+
+def test_a_baseline_shows_itself_in_a_line() -> None:
+    assert repr(profile(rows(1))) == f"Baseline({len(profile(rows(1)).columns)} columns of {len(rows(1)):,} rows)"
 
 
 def _changed(**body: Any) -> str:
@@ -149,6 +153,10 @@ def test_segments_add_up_to_the_whole_and_cost_the_other_looks_their_share() -> 
 
 def test_segments_that_cannot_be_made_are_told() -> None:
     with pytest.raises(ConfigError, match='segments are made of categorical columns, and "temp" is none'):
+        compare(parted(1), parted(2), segments=["temp"])
+    with pytest.raises(ConfigError, match=r'segments are a list of columns, found "country"; write \["country"\]'):
+        compare(parted(1), parted(2), segments="country")
+    with pytest.raises(ConfigError, match=r'"temp" is none; the categorical columns are country, device'):
         compare(parted(1), parted(2), segments=["temp"])
     config = ModelConfig(columns={"temp": ColumnConfig(kind=Kind.NUMERIC)})
     with pytest.raises(ConfigError, match="segments are given twice"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,7 @@ from watchkeeper.testing import profile_of
 
 POINT = {
     "column", "segment", "metric", "value", "low", "high", "limit", "n_current", "n_baseline", "breach", "severity",
-    "reason",
-    "since",
+    "sentence", "reason", "since",
 }  # fmt: skip
 
 
@@ -324,7 +324,8 @@ def test_a_missing_column_is_a_breach_of_its_own() -> None:
             "column": "temp", "segment": "", "metric": "missing_column", "value": None, "low": None, "high": None,
             "limit": None, "n_current": 300, "n_baseline": 300, "breach": True,
             "severity": "major",
-            "reason": "column is missing from the current data", "since": None,
+            "sentence": "column is missing from the current data",
+                "reason": "column is missing from the current data", "since": None,
         }
     ]  # fmt: skip
 
@@ -630,6 +631,20 @@ def test_types_that_show_late_in_a_file_are_seen(tmp_path: Path) -> None:
     assert found(comparison, "b", "ks").n_current == 5_000
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"columns": "temp"}, r'columns are a list of names, found "temp"; write \["temp"\]'),
+        ({"importance": ["temp"]}, r"importance is a list; give each column its weight: \{name: weight, ...\}"),
+        ({"config": {"models": {}}}, "config is a dict; give the path of a configuration, or a ModelConfig"),
+        ({"false_alarms": "few"}, "false_alarms must lie between 0 and 1, found 'few'"),
+    ],
+)
+def test_an_argument_of_another_type_is_told(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        compare(frame(10, 1), frame(10, 2), **given)
+
+
 # What it says
 
 
@@ -645,7 +660,7 @@ def test_the_rows_are_the_contract() -> None:
 
 def test_it_shows_itself_as_text() -> None:
     text = repr(compare(frame(500, 1), frame(500, 2, shift=8)))
-    assert text.startswith("1 of 5 columns breach a limit: temp.\n  temp: the values moved by ")
+    assert text.startswith("1 of 5 columns breaches a limit: temp.\n  temp: the values moved by ")
     assert repr(compare(frame(500, 1), frame(500, 1))) == "No limit is breached: 48 looks at 5 columns."
 
 
@@ -746,7 +761,7 @@ def test_a_time_changes_no_figure() -> None:
     plain = compare(before, after.assign(ts=after["ts"] - pd.Timedelta("60D")))
     cut = compare(before, after.assign(ts=after["ts"] - pd.Timedelta("60D")), timestamp="ts")
     assert plain.timestamp == ""
-    assert [{**look.to_dict(), "since": None} for look in cut.points] == [look.to_dict() for look in plain.points]
+    assert [replace(look, since=None).to_dict() for look in cut.points] == [look.to_dict() for look in plain.points]
     subject = cut.subjects["temp"]
     assert sum(part.n for _, part in subject.parts) == subject.n
     assert [start for start, _ in subject.parts] == sorted(start for start, _ in subject.parts)

@@ -325,3 +325,13 @@ def test_a_sketch_is_drawn_of_any_figure(now: list[float], before: list[float]) 
 def test_a_place_that_cannot_be_written_is_told(changed: Comparison, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be written"):
         changed.save_html(tmp_path)
+
+
+def test_what_explains_a_drift_is_told_before_the_drift() -> None:
+    random = np.random.default_rng(1)
+    before = pd.DataFrame({"distance": random.gamma(2, 1500, 1000), "rate": random.beta(2, 5, 1000)})
+    after = before.iloc[::-1].assign(distance=before["distance"] / 1000).rename(columns={"rate": "Rate"})
+    words = Reader(page(report_of(compare(before, after)), MADE)).words
+    wrong = words[words.index("What is wrong") : words.index("All columns")]
+    assert "distance It looks like the reference divided by 1,000" in wrong
+    assert 'renamed to "Rate"? ' in wrong

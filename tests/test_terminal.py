@@ -94,3 +94,14 @@ def test_what_could_not_be_judged_is_told_once_a_column() -> None:
     told = [line for line in lines if line.startswith("not judged: temp")]
     assert len(told) == 2
     assert any("Wasserstein distance, population stability index" in line for line in told)
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_the_metric_keeps_its_place_beside_the_time_of_a_breach(width: int) -> None:
+    when = pd.DataFrame({"at": pd.date_range("2024-01-01", periods=1000, freq="h")})
+    before, after = frame(1000, 1).join(when), frame(1000, 2, shift=8).join(when)
+    lines = printed(compare(before, after, timestamp="at"), width)
+    head = next(line for line in lines if "Column" in line)
+    assert "Worst metric" in head
+    assert any("Wasserstein" in line for line in lines if line.startswith("✗   "))
+    assert ("Since" in head) == (width == 100)

@@ -72,6 +72,9 @@ class Baseline:
     parted: Mapping[str, Mapping[str, Profile]] = field(default_factory=dict)
     copies: Mapping[str, Copies] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Baseline({len(self.columns)} columns of {self.rows:,} rows)"
+
     @property
     def usual(self) -> bool:
         """Whether the default policy says what to look at."""
@@ -161,6 +164,8 @@ def profile(
 
     Raises DataError where the data cannot be read, ConfigError where the configuration is wrong.
     """
+    if isinstance(columns, str):
+        raise ConfigError(f'columns are a list of names, found "{columns}"; write ["{columns}"]')
     model = None if config is None else _model(config)
     if model and segments:
         raise ConfigError("segments are given twice; name them in the configuration, or leave that out", ("segments",))
@@ -178,6 +183,8 @@ def _model(config: ModelConfig | Config | str | Path) -> ModelConfig:
         return config
     if isinstance(config, Config):
         return only_model(config, "the configuration")[1]
+    if not isinstance(config, (str, Path)):
+        raise ConfigError(f"config is a {type(config).__name__}; give the path of a configuration, or a ModelConfig")
     return only_model(load(Path(config)), str(config))[1]
 
 
@@ -218,11 +225,16 @@ def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None, 
 
 def _segmentations(segments: Segments, columns: Mapping[str, ColumnConfig]) -> list[tuple[str, ...]]:
     """The columns of each of the segments. Raises ConfigError for one that no segments can be made of."""
+    if isinstance(segments, str):
+        raise ConfigError(f'segments are a list of columns, found "{segments}"; write ["{segments}"]')
     wanted = [(by,) if isinstance(by, str) else tuple(by) for by in segments]
     known = [name for name, column in columns.items() if column.kind is Kind.CATEGORICAL]
     for name in (name for by in wanted for name in by):
         if name not in known:
-            raise ConfigError(f'segments are made of categorical columns, and "{name}" is none; {near(name, known)}')
+            raise ConfigError(
+                f'segments are made of categorical columns, and "{name}" is none;'
+                f" {near(name, known, 'the categorical columns are')}"
+            )
     return wanted
 
 

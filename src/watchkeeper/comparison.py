@@ -101,8 +101,8 @@ def compare(
 
     Raises DataError where the data cannot be read or compared, ConfigError where the configuration is wrong.
     """
-    if not 0 < false_alarms < 1:
-        raise ConfigError(f"false_alarms must lie between 0 and 1, found {false_alarms}")
+    if not (isinstance(false_alarms, Real) and 0 < false_alarms < 1):
+        raise ConfigError(f"false_alarms must lie between 0 and 1, found {false_alarms!r}")
     weights = _weights(importance or {})
     baseline = _baseline(reference, config, columns, segments)
     for name in weights:
@@ -133,12 +133,16 @@ def _baseline(
         return profile(reference, config=config, columns=columns, segments=segments)
     if config is not None or columns is not None or segments:
         raise ConfigError(
-            "a baseline has its columns, segments and configuration already; give them to profile() instead"
+            "a baseline has its columns, segments and configuration already; give them to `profile` instead"
         )
     return reference
 
 
 def _weights(importance: Mapping[str, float]) -> dict[str, float]:
+    if not isinstance(importance, Mapping):
+        raise ConfigError(
+            f"importance is a {type(importance).__name__}; give each column its weight: {{name: weight, ...}}"
+        )
     for name, weight in importance.items():
         if not (isinstance(weight, Real) and math.isfinite(weight) and weight >= 0):
             raise ConfigError(f'the importance of "{name}" must be a number from 0 on, found {weight!r}')

@@ -14,6 +14,7 @@ from watchkeeper.findings import Findings, Look
 from watchkeeper.metrics import METRICS
 from watchkeeper.overview import MARKS, WORDS, Line, Tone, lines, tone_of
 from watchkeeper.periods import share_of, step_of
+from watchkeeper.policy import EXPLAINING
 from watchkeeper.profiles import OTHER_VALUES, Profile, Subject
 from watchkeeper.report import Cell, Column, Finding, Report, Row, Table
 from watchkeeper.summaries import LEVELS, Numbers, missing, numbers, quantiles, shares
@@ -75,12 +76,16 @@ def _named(name: str) -> str:
 
 def _sentence(look: Look) -> str:
     text = look.sentence + (", not certain" if look.unsure else "")
-    return f"{text[:1].upper()}{text[1:]}{f' [{look.segment}]' if look.segment else ''}."
+    text = f"{text[:1].upper()}{text[1:]}{f' [{look.segment}]' if look.segment else ''}"
+    return text if text.endswith("?") else f"{text}."
 
 
 def _worst_first(looks: Sequence[Look]) -> list[Look]:
     order: tuple[Tone, ...] = ("bad", "warn", "good", "quiet")
-    return sorted(looks, key=lambda look: (order.index(tone_of(look)), -look.excess))
+    return sorted(
+        looks,
+        key=lambda look: (order.index(tone_of(look)), look.breach and look.metric not in EXPLAINING, -look.excess),
+    )
 
 
 def _assurance(findings: Findings) -> str:

@@ -131,6 +131,7 @@ class Look:
             "n_baseline": self.n_baseline,
             "breach": self.breach,
             "severity": self.severity,
+            "sentence": words.plain(self.sentence),
             "reason": self.reason,
             "since": self.since.isoformat() if self.since else None,
         }
@@ -223,7 +224,8 @@ class Findings:
             names = ", ".join(words.shortened(name, 48) for name in changed[:5]) + (
                 f" and {len(changed) - 5} more" if len(changed) > 5 else ""
             )
-            return f"{len(changed)} of {words.count(len(looked), 'column')} breach a limit: {names}.{repeated}"
+            verb = "breaches" if len(changed) == 1 else "breach"
+            return f"{len(changed)} of {words.count(len(looked), 'column')} {verb} a limit: {names}.{repeated}"
         if repeated:
             return f"No column breaches a limit.{repeated}"
         judged = sum(look.status is Status.HEALTHY for look in self.points)
@@ -274,8 +276,10 @@ def _said(look: Look) -> str:
                 f"{words.share(detail['current'])} of the rows have no value,"
                 f" {words.share(detail['baseline'])} in the reference"
             )
+        case "null_rate" if not look.relative:
+            return f"{words.share(value)} of the rows have no value"
         case "invalid_rate" if look.relative == "difference":
-            return f"{words.share(detail['current'])} of the rows hold something that is not of the column's type"
+            return f"{words.share(detail['current'])} of the rows hold something that is no {_HOLDS[look.kind]}"
         case "infinite_rate" if look.relative == "difference":
             return f"{words.share(detail['current'])} of the rows are infinite"
         case "duplicate_rate" | "duplicate_ids" if "current" in detail:
@@ -287,12 +291,16 @@ def _said(look: Look) -> str:
         case _ if look.relative:
             pass
         case "unit_change" if detail.get("formula"):
-            return f"it looks like the reference {detail['formula']}"
+            return (
+                f"it looks like the reference {detail['formula']}, which explains a Kolmogorov-Smirnov distance of"
+                f" {words.number(value)}"
+            )
         case "encoding_change" if detail.get("meant"):
             pairs = ", ".join(f"“{now}” for “{then}”" for now, then in [*detail["meant"].items()][:3])
             return f"{words.share(value)} of the values are known ones written in another way: {pairs}"
         case "constant" if "most_frequent" in detail:
-            return f"the column is stuck: {words.share(detail['share'])} of its values are “{detail['most_frequent']}”"
+            held = _written(detail["most_frequent"], look.kind)
+            return f"the column is stuck: {words.share(detail['share'])} of its values are “{held}”"
         case "vanished_category":
             gone = ", ".join(f"“{name}”" for name in [*detail.get("values", {})][:3])
             return f"values that made up {words.share(value)} of the reference are gone: {gone}"
@@ -308,7 +316,7 @@ def _said(look: Look) -> str:
         case "wasserstein":
             return f"the values moved by {words.number(value)} standard deviations on average"
         case "sentinel_rate":
-            held = ", ".join(detail.get("values", ()))
+            held = ", ".join(_written(value, look.kind) for value in detail.get("values", ()))
             return f"{words.share(value)} of the rows hold {held}, which often means “unknown”"
         case "new_category":
             new = ", ".join(f"“{name}” ({count:,})" for name, count in [*detail.get("values", {}).items()][:3])
@@ -324,12 +332,30 @@ def _said(look: Look) -> str:
     return f"{title} is {words.measured(look.value, look.metric, look.column, look.relative)}"
 
 
+_HOLDS: dict[str, str] = {
+    Kind.NUMERIC: "number", Kind.DATETIME: "date or time", Kind.DURATION: "length of time",
+    Kind.CATEGORICAL: "category", Kind.TEXT: "text",
+}  # fmt: skip
+"""What a column of each kind holds."""
+
+
+def _written(value: str, kind: str) -> str:
+    """A value that a metric found, as its column writes it; of moments and lengths of time the metric has seconds."""
+    if kind not in (Kind.DATETIME, Kind.DURATION):
+        return value
+    return words.value(float(value), kind)
+
+
 def _allowed(look: Look) -> str:
     """The limit as it was written, in the metric's unit."""
     if look.limit is None:
         return words.NONE
-    if look.relative is None and words.unit_of(look.metric) != "share":
+    unit = words.unit_of(look.metric)
+    if look.relative is None and unit != "share":
         return f"{look.limit:.4g}"
+    if look.relative != "ratio" and unit == "share" and round(look.limit, 4) == look.limit:
+        sign = "+" if look.relative and look.limit > 0 else ""
+        return sign + words.set_share(look.limit).replace("-", words.MINUS)
     return words.measured(look.limit, look.metric, look.column, look.relative)
 
 

@@ -317,7 +317,8 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def near(name: str, known: Iterable[str]) -> str:
+def near(name: str, known: Iterable[str], those: str = "it has") -> str:
+    """What one probably meant by a name that is not known, or else the known ones, after the words `those`."""
     known = [*known]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f'did you mean "{near[0]}"?' if near else f"it has {listed(known)}"
+    return f'did you mean "{near[0]}"?' if near else f"{those} {listed(known)}"

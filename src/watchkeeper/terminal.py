@@ -15,8 +15,9 @@ from watchkeeper.overview import MARKS, Line, lines
 from watchkeeper.records import Status
 
 STYLES = {"bad": "bold red", "warn": "yellow", "good": "green", "quiet": "dim"}
-WIDE, MIDDLE = 116, 84
-"""From these widths on there is room for every column of the table, and for most."""
+WIDE, MIDDLE, NARROW = 116, 84, 60
+"""From these widths on there is room for every column of the table, for most, and for the metric; without Since."""
+SINCE = 18
 PIPED = 160
 TOLD = 20
 """So many columns are told of in a sentence beside the table."""
@@ -34,7 +35,7 @@ def show(findings: Findings, console: Console) -> None:
         console = Console(file=console.file, width=max(console.width, PIPED))
 
     def say(*parts: tuple[str, str]) -> None:
-        console.print(Text.assemble(*((_plain(text), style) for text, style in parts)), soft_wrap=not wrapped)
+        console.print(Text.assemble(*((words.plain(text), style) for text, style in parts)), soft_wrap=not wrapped)
 
     verdict = ("healthy", "bold green") if findings.healthy else ("changed", "bold red")
     say(verdict, (f": {findings.summary}", ""))
@@ -78,33 +79,29 @@ def _figures(findings: Findings) -> str:
     )
 
 
-def _plain(text: str) -> str:
-    """Without narrow spaces, at which a terminal would break lines."""
-    return text.replace(words.THIN, "")
-
-
 def _table(found: list[Line], width: int) -> Table:
     """At a narrow terminal the columns that matter least are left out before any word is broken."""
+    since = any(line.since for line in found) and width >= NARROW + SINCE
+    room = width - (SINCE if since else 0)
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", highlight=False)
     table.add_column("", no_wrap=True)
     table.add_column("Column", overflow="ellipsis", no_wrap=True, min_width=8, max_width=max(width // 4, 16))
     table.add_column("Worst metric", overflow="fold", min_width=12)
     table.add_column("Value", justify="right", no_wrap=True)
-    if width >= MIDDLE:
+    if room >= MIDDLE:
         table.add_column("Interval", justify="right", no_wrap=True)
     table.add_column("Allowed", no_wrap=True)
-    if width >= WIDE:
+    if room >= WIDE:
         table.add_column("Missing before", justify="right", no_wrap=True)
         table.add_column("now", justify="right", no_wrap=True)
-    since = any(line.since for line in found)
     if since:
         table.add_column("Since", no_wrap=True)
     for line in found:
         cells = [MARKS[line.tone], line.column, line.metric + (f" (+{line.others})" if line.others else ""), line.value]
-        cells += [line.interval] if width >= MIDDLE else []
+        cells += [line.interval] if room >= MIDDLE else []
         cells += [line.limit]
-        cells += [line.missing_before, line.missing_now] if width >= WIDE else []
+        cells += [line.missing_before, line.missing_now] if room >= WIDE else []
         cells += [line.since] if since else []
         first = [STYLES[line.tone], "bold" if line.tone == "bad" else ""]
-        table.add_row(*(Text(_plain(cell), style) for cell, style in zip_longest(cells, first, fillvalue="")))
+        table.add_row(*(Text(words.plain(cell), style) for cell, style in zip_longest(cells, first, fillvalue="")))
     return table

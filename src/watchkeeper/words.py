@@ -93,6 +93,11 @@ def shortened(text: str, most: int) -> str:
     return f"{text[: most - tail - 1]}…{text[-tail:]}"
 
 
+def plain(text: str) -> str:
+    """Without narrow spaces, at which a terminal would break lines and for which nobody searches."""
+    return text.replace(THIN, "")
+
+
 def share(value: float | None) -> str:
     """A share as percent: 12.4 %, 0.37 %."""
     if value is None:

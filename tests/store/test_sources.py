@@ -119,7 +119,7 @@ REFUSED: list[tuple[str, Callable[[Path], Any], str]] = [
     ("nothing there", lambda path: path / "none.csv", "there is no file .*none.csv"),
     ("an empty file", lambda path: write(path / "rows.csv", ""), "is empty: it has no header and no rows"),
     ("an empty folder", lambda path: path, "holds no .parquet and no .csv file"),
-    ("a pattern of nothing", lambda path: path / "*.csv", "cannot be read as csv"),
+    ("a pattern of nothing", lambda path: path / "*.csv", r"there is no file that fits .*\*\.csv; check the path"),
     ("another kind of file", lambda path: write(path / "rows.xlsx", "PK"), "is neither .csv nor .parquet"),
     ("no Parquet inside", lambda path: write(path / "rows.parquet", "words"), "cannot be read as parquet"),
     ("ragged rows", lambda path: write(path / "rows.csv", "a,b\n1,2\n1,2,3\n4,5\n"), "rows.csv"),

@@ -92,7 +92,7 @@ def sentinel_rate(subject: Subject, alpha: float) -> Estimate:
         return Estimate.absent(0)
     found = subject.current.sentinels(subject.grid)
     estimate = proportion(sum(found.values()), subject.n, alpha)
-    return estimate.about(values={f"{value:g}": count for value, count in found.items()})
+    return estimate.about(values={f"{value:.15g}": count for value, count in found.items()})
 
 
 @metric("share of infinite values", cause="missing values", kinds=NUMERIC, unit="share")
@@ -214,7 +214,7 @@ def _most_frequent(profile: Profile, grid: Grid | None) -> tuple[int, int, str]:
     most = int(counts[at]) if single or 0 <= bins[at] <= grid.top else 0
     lower, upper = grid.edges(bins[at : at + 1])
     middle = profile.low if single else float(lower[0] / 2 + upper[0] / 2)
-    return most, int(counts.sum()), f"{middle:.6g}"
+    return most, int(counts.sum()), f"{middle:{'.15g' if single or lower[0] == upper[0] else '.6g'}}"
 
 
 @metric("rows a grain", cause="volume", kinds=BOTH, column="status", any_size=True, unit="rows a grain")

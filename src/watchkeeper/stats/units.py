@@ -33,9 +33,9 @@ class Formula:
 def _formulas() -> Iterator[Formula]:
     for power, said in ((3, "1,000"), (2, "100"), (1, "10"), (6, "1,000,000"), (9, "1,000,000,000"), (4, "10,000"),
                         (5, "100,000")):  # fmt: skip
-        percent = " (percent instead of shares)" if power == 2 else ""
+        percent = " (percent instead of shares, or cents)" if power == 2 else ""
         yield Formula(f"multiplied by {said}{percent}", 10.0**power)
-        percent = " (shares instead of percent)" if power == 2 else ""
+        percent = " (shares instead of percent, or from cents)" if power == 2 else ""
         yield Formula(f"divided by {said}{percent}", 10.0**-power)
     yield Formula("with the sign changed", -1.0)
     for factor, said in ((60.0, "60"), (3600.0, "3,600")):

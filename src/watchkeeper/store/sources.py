@@ -153,6 +153,8 @@ def _plain_field(table: pa.Table, i: int) -> pa.ChunkedArray:
 
 def _read_path(connection: ibis.BaseBackend, path: Path, name: str) -> ir.Table:
     pattern = any(sign in str(path) for sign in "*?[")
+    if pattern and not any(Path(path.anchor).glob(str(path.relative_to(path.anchor)))):
+        raise DataError(f"there is no file that fits {path}; check the path (found nothing there)")
     if not pattern and not path.exists():
         raise DataError(f"there is no file {path}; check the path (found nothing there)")
     if path.is_dir():
@@ -205,7 +207,7 @@ def _load(connection: ibis.BaseBackend, target: str, name: str, rows: int) -> ir
 def _said(problem: duckdb.Error) -> str:
     """What the engine says was wrong, and the next thing that it says of it."""
     first, *rest = (line.strip() for line in str(problem).splitlines() if line.strip())
-    return " ".join([first, *[line for line in rest if not line.startswith("Original Line")][:1]])
+    return " ".join([first, *[line for line in rest if not line.startswith(("Original Line", "LINE "))][:1]])
 
 
 def scalars(table: ir.Table, expressions: Mapping[str, ir.Scalar]) -> dict[str, Any]:
