@@ -19,6 +19,16 @@ TREE = {
         " do not train on these rows.",
     ),
     "new values": ("data", "Check whether the new values are meant; if they are, retrain with them."),
+    "changed format": (
+        "data",
+        "The same is written in another way: another unit, another spelling. Mend the source, or convert it before the"
+        " model; do not train on these rows.",
+    ),
+    "wrong type": ("data", "Values are not of the column's type. Mend the source; do not train on these rows."),
+    "constant value": (
+        "data",
+        "The column has stopped changing. Check what writes it; do not train on these rows.",
+    ),
     "volume": ("infrastructure", "Check the traffic to the model and the logging of its predictions."),
     "drift": ("data", "The world moved. Check that performance holds; retrain on recent data if it does not."),
     "performance": ("model", "The model fits worse than it did. Retrain, and roll back if a new version began it."),
@@ -29,7 +39,7 @@ TREE = {
 }
 """By cause: which branch of data, model and infrastructure the trouble lies on, and the recommended action."""
 
-SPOILT = ("missing values", "sentinel values")
+SPOILT = ("missing values", "sentinel values", "changed format", "wrong type", "constant value")
 """Causes that spoil the rows they last for: a model must not learn from them."""
 
 SAMPLES = {"sentinel_rate": "extreme", "null_rate": "missing", "out_of_range": "extreme", "error_rate": "failed"}

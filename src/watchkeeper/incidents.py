@@ -36,7 +36,9 @@ CLOSED_BY = "closed_by"
 NAMED = 10
 """How many of the signals that join an incident at once its timeline names; segments may bring hundreds."""
 
-BY_COLUMN = frozenset({"missing values", "sentinel values", "new values", "drift"})
+BY_COLUMN = frozenset(
+    {"missing values", "sentinel values", "new values", "changed format", "wrong type", "constant value", "drift"}
+)
 """Causes whose incidents are told by the columns they are in; the others by the monitors that found them."""
 
 

@@ -188,7 +188,7 @@ def measure(
         before = watch.metric.compute(subject.of_baseline, watch.alpha)
         change = difference if monitor.relative == "difference" else ratio
         estimate = change(estimate, before).about(**estimate.detail)
-    if monitor and watch.metric.cause == "drift" and _outside(monitor, estimate.low, estimate.high):
+    if monitor and watch.metric.cause in ("drift", "changed format") and _outside(monitor, estimate.low, estimate.high):
         start = drift.began(subject)
         estimate = estimate.about(began=start.isoformat() if start else "")
     name = monitor.name if monitor else ""

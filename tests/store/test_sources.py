@@ -126,11 +126,6 @@ REFUSED: list[tuple[str, Callable[[Path], Any], str]] = [
     ("a list", lambda path: [1, 2, 3], "rows is a list, which cannot be read; give a path, a pandas or Polars"),
     ("a dictionary", lambda path: {"x": [1]}, "rows is a dict, which cannot be read"),
     ("no columns", lambda path: pa.table({}), "rows has no columns"),
-    (
-        "mixed types",
-        lambda path: pd.DataFrame({"x": [1, "a", {}]}),
-        "rows cannot be read: .* Give each column one type",
-    ),
     ("names that differ in case", lambda path: pa.table({"Age": [1], "age": [2]}), 'two columns, "Age" and "age"'),
     ("one name twice", lambda path: pa.table([[1], [2]], names=["x", "x"]), 'two columns, "x" and "x"'),
 ]

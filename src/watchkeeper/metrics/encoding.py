@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from watchkeeper.metrics import metric
-from watchkeeper.metrics.quality import NUMERIC, known_categories, new_categories
+from watchkeeper.metrics.quality import known_categories, new_categories
 from watchkeeper.profiles import Profile, Subject
 from watchkeeper.schema import Kind
 from watchkeeper.stats import units
@@ -23,7 +23,12 @@ TRIED = 1000
 """So many of the most frequent new categories are looked at."""
 
 
-@metric("distance that a change of unit explains", cause="drift", kinds=NUMERIC, needs_baseline=True)
+@metric(
+    "distance that a change of unit explains",
+    cause="changed format",
+    kinds=(Kind.NUMERIC, Kind.DURATION),
+    needs_baseline=True,
+)
 def unit_change(subject: Subject, alpha: float) -> Estimate:
     """By how much the Kolmogorov-Smirnov distance falls once a change of unit is undone: a power of ten, 60, 3600,
     another sign, Celsius and Fahrenheit or kelvin, kilometres and miles, kilograms and pounds, centimetres and inches.
@@ -54,7 +59,7 @@ def _shape(profile: Profile, grid: Grid) -> units.Shape:
 
 @metric(
     "share of values written in another way",
-    cause="new values",
+    cause="changed format",
     kinds=(Kind.CATEGORICAL,),
     needs_baseline=True,
     unit="share",
