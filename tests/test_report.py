@@ -335,3 +335,9 @@ def test_what_explains_a_drift_is_told_before_the_drift() -> None:
     wrong = words[words.index("What is wrong") : words.index("All columns")]
     assert "distance It looks like the reference divided by 1,000" in wrong
     assert 'renamed to "Rate"? ' in wrong
+
+
+def test_a_notebook_is_told_what_is_wrong_in_words() -> None:
+    before = pd.DataFrame({"distance": np.random.default_rng(1).gamma(2, 1500, 1000)})
+    words = Reader(compare(before, before.iloc[::-1] / 1000)._repr_html_()).words
+    assert "it looks like the reference divided by 1,000" in words

@@ -105,3 +105,13 @@ def test_the_metric_keeps_its_place_beside_the_time_of_a_breach(width: int) -> N
     assert "Worst metric" in head
     assert any("Wasserstein" in line for line in lines if line.startswith("✗   "))
     assert ("Since" in head) == (width == 100)
+
+
+def test_segments_are_named_and_those_without_rows_are_not_listed() -> None:
+    before, after = frame(2000, 1), frame(2000, 2)
+    after.loc[after["origin"] == "EWR", "temp"] += 12
+    lines = printed(compare(before, after, segments=["origin"]), 160, terminal=False)
+    assert not [line for line in lines if line.startswith("not judged") and "wet" in line]
+    after.loc[after["origin"] == "JFK", "temp"] -= 9
+    lines = printed(compare(before, after, segments=["origin"]), 160, terminal=False)
+    assert any(line.startswith("✗ temp [origin=EWR]: ") for line in lines)

@@ -52,7 +52,7 @@ def report_of(findings: Findings) -> Report:
                 _named(line.column),
                 tuple(_sentence(look) for look in _worst_first(by_column[line.column]) if look.breach),
                 anchors.get(line.column, ""),
-                (line.metric, line.value, line.interval, line.limit, line.since),
+                (_glanced(line.look), line.value, line.interval, line.limit, line.since),
             )
             for line in found
             if line.tone == "bad"
@@ -78,6 +78,10 @@ def _sentence(look: Look) -> str:
     text = look.sentence + (", not certain" if look.unsure else "")
     text = f"{text[:1].upper()}{text[1:]}{f' [{look.segment}]' if look.segment else ''}"
     return text if text.endswith("?") else f"{text}."
+
+
+def _glanced(look: Look) -> str:
+    return f"{look.said}, {look.segment}" if look.segment else look.said
 
 
 def _worst_first(looks: Sequence[Look]) -> list[Look]:

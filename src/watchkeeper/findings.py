@@ -79,7 +79,12 @@ class Look:
         if self.metric == MISSING:
             return self.reason
         began = f", since {words.time(self.since)}" if self.since else ""
-        return f"{_said(self)} ({self.figures}){began}"
+        return f"{self.said} ({self.figures}){began}"
+
+    @property
+    def said(self) -> str:
+        """The sentence without interval, limit and time."""
+        return self.reason if self.metric == MISSING else _said(self)
 
     @property
     def unsure(self) -> bool:

@@ -35,7 +35,8 @@ GLANCED = 12
 class Finding:
     """What is wrong with one thing, in sentences; `anchor` is the column that shows it, "" for none.
 
-    `figures` are the worst metric, its value, its interval, what is allowed, and since when ("" if not known).
+    `figures` are what is wrong in words, the value of the worst metric, its interval, what is allowed, and since when
+    ("" if not known).
     """
 
     title: str

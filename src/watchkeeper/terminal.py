@@ -48,7 +48,9 @@ def show(findings: Findings, console: Console) -> None:
     console.print()
     for line in [line for line in found if line.tone in ("bad", "warn")][:TOLD]:
         end = "" if line.tone == "bad" else ", not certain"
-        say((f"{MARKS[line.tone]} ", STYLES[line.tone]), (line.column, "bold"), (f": {line.look.sentence}{end}", ""))
+        say(
+            (f"{MARKS[line.tone]} ", STYLES[line.tone]), (line.look.place, "bold"), (f": {line.look.sentence}{end}", "")
+        )
     for (column, reason), metrics in _not_judged(findings).items():
         say((f"not judged: {column}: {', '.join(metrics)}: {reason}", "dim"))
     for name, why in findings.skipped.items():
@@ -59,10 +61,10 @@ def show(findings: Findings, console: Console) -> None:
 
 
 def _not_judged(findings: Findings) -> dict[tuple[str, str], list[str]]:
-    """The metrics that could not be judged, by column and reason."""
+    """The metrics that could not be judged, by column and reason; of segments, which are many, there is no list."""
     found: dict[tuple[str, str], list[str]] = {}
     for look in findings.points:
-        if look.status not in (Status.HEALTHY, Status.BREACH):
+        if not look.segment and look.status not in (Status.HEALTHY, Status.BREACH):
             found.setdefault((look.column, look.reason), []).append(words.metric_title(look.metric))
     return found
 

@@ -207,7 +207,7 @@ def _load(connection: ibis.BaseBackend, target: str, name: str, rows: int) -> ir
 def _said(problem: duckdb.Error) -> str:
     """What the engine says was wrong, and the next thing that it says of it."""
     first, *rest = (line.strip() for line in str(problem).splitlines() if line.strip())
-    return " ".join([first, *[line for line in rest if not line.startswith(("Original Line", "LINE "))][:1]])
+    return " ".join([first, *[line for line in rest if not line.startswith(("Original Line", "LINE ", "^"))][:1]])
 
 
 def scalars(table: ir.Table, expressions: Mapping[str, ir.Scalar]) -> dict[str, Any]:
