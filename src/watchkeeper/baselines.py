@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from watchkeeper import policy
 from watchkeeper.config import load, only_model
-from watchkeeper.errors import ConfigError, DataError
+from watchkeeper.errors import ConfigError, DataError, did_you_mean
 from watchkeeper.monitors import MODEL_COLUMNS, Watch, plan
 from watchkeeper.profiles import Profile
 from watchkeeper.schema import AGE, ColumnConfig, Config, Feature, Kind, ModelConfig
@@ -29,7 +29,6 @@ from watchkeeper.tables import (
     fitted,
     freeze,
     infer,
-    near,
     row_copies,
     truths,
     unique,
@@ -233,7 +232,7 @@ def _segmentations(segments: Segments, columns: Mapping[str, ColumnConfig]) -> l
         if name not in known:
             raise ConfigError(
                 f'segments are made of categorical columns, and "{name}" is none;'
-                f" {near(name, known, 'the categorical columns are')}"
+                f" {did_you_mean(name, known, 'the categorical columns are')}"
             )
     return wanted
 
@@ -242,10 +241,12 @@ def _configured(model: ModelConfig, names: Sequence[str], only: Sequence[str] | 
     """The columns of a configuration that are asked for."""
     for name in model.columns:
         if name not in names:
-            raise DataError(f'the configuration has a column "{name}" and the reference has none; {near(name, names)}')
+            raise DataError(
+                f'the configuration has a column "{name}" and the reference has none; {did_you_mean(name, names)}'
+            )
     for name in only or ():
         if name not in model.columns:
-            raise DataError(f'the configuration has no column "{name}"; {near(name, model.columns)}')
+            raise DataError(f'the configuration has no column "{name}"; {did_you_mean(name, model.columns)}')
     return {name: column for name, column in model.columns.items() if only is None or name in only}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from watchkeeper import comparison_report, policy, report, structure
 from watchkeeper.baselines import ENDING, ROWS, Baseline, Segments, profile, write
-from watchkeeper.errors import ConfigError, DataError
+from watchkeeper.errors import ConfigError, DataError, did_you_mean, listed
 from watchkeeper.findings import Findings, Look
 from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, measure
 from watchkeeper.periods import since
@@ -24,7 +24,7 @@ from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Status
 from watchkeeper.schema import Config, Feature, Kind, ModelConfig
 from watchkeeper.store import sources
-from watchkeeper.tables import Side, check_time, counts, counts_by_period, counts_by_segment, first_time, listed, near
+from watchkeeper.tables import Side, check_time, counts, counts_by_period, counts_by_segment, first_time
 from watchkeeper.windows import Window
 
 _NEVER = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 2, tzinfo=UTC))
@@ -108,7 +108,7 @@ def compare(
     for name in weights:
         if name not in baseline.names:
             raise ConfigError(
-                f'importance has a column "{name}" and the reference has none; {near(name, baseline.names)}'
+                f'importance has a column "{name}" and the reference has none; {did_you_mean(name, baseline.names)}'
             )
     connection = sources.connect()
     try:

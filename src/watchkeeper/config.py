@@ -23,7 +23,7 @@ from pydantic_core import ErrorDetails
 
 import watchkeeper.channels.built_in  # noqa: F401  importing it fills the registry of channels
 from watchkeeper import channels, monitors
-from watchkeeper.errors import ConfigError
+from watchkeeper.errors import ConfigError, did_you_mean
 from watchkeeper.schema import Config, ModelConfig
 
 Key = str | int
@@ -306,7 +306,7 @@ def _explained(place: Place, group: list[ErrorDetails]) -> str:
     error = group[0]
     match error["type"]:
         case "extra_forbidden":
-            return f'there is no setting "{place[-1]}" here; {_nearest(str(place[-1]), _settings(place[:-1]))}'
+            return f'there is no setting "{place[-1]}" here; {did_you_mean(str(place[-1]), _settings(place[:-1]))}'
         case "missing":
             return f'"{place[-1]}" is missing; add it'
         case "value_error":
@@ -337,12 +337,6 @@ def _found(value: Any) -> str:
         return "nothing"
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = [*known]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f'did you mean "{near[0]}"?' if near else f"known are: {', '.join(known)}"
 
 
 def _settings(place: Place) -> list[str]:

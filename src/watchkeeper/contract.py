@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from watchkeeper.errors import DataError
+from watchkeeper.errors import DataError, listed
 from watchkeeper.events import RESERVED
 from watchkeeper.profiles import Profile
 from watchkeeper.schema import ColumnConfig, Kind, ModelConfig
@@ -18,7 +18,7 @@ from watchkeeper.stats.estimates import proportion
 from watchkeeper.stats.grid import NAN, NULL, SENTINELS
 from watchkeeper.store import sources
 from watchkeeper.store.tallies import sample
-from watchkeeper.tables import Side, counts, fitted, infer, listed, truths, unique
+from watchkeeper.tables import Side, counts, fitted, infer, truths, unique
 
 MOST_CATEGORIES = 100
 """A column with more categories has them learned from the reference at each comparison."""

@@ -3,6 +3,12 @@ found and what to do."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+LISTED = 30
+"""So many names are listed in a message at most."""
+
 
 class WatchkeeperError(Exception):
     """The root of all errors raised on purpose; a door prints its text and ends with exit code 2."""
@@ -50,3 +56,16 @@ class TrainingError(WatchkeeperError):
 
 class MissingExtraError(WatchkeeperError):
     """An optional package is needed and not installed."""
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "known are") -> str:
+    """How a message about an unknown name ends: with the nearest known one, or else with all that are known."""
+    known = [*known]
+    nearest = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f'did you mean "{nearest[0]}"?' if nearest else f"{otherwise}: {listed(known) or 'none'}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names one after another, the first `LISTED` of them."""
+    names = [*names]
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED:,} more" if len(names) > LISTED else "")

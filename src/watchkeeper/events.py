@@ -13,7 +13,6 @@ the log, which sets it aside. Standard library only: this runs in other people's
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from watchkeeper.errors import DataError
+from watchkeeper.errors import DataError, did_you_mean
 
 Event = dict[str, Any]
 
@@ -145,9 +144,7 @@ def read(found: object, *, kind: str = "", model: str = "") -> Event:
         raise DataError(f'kind must be "{PREDICTION}" or "{OUTCOME}", found {_found(kind)}')
     for name in given:
         if name not in FIELDS[kind]:
-            near = difflib.get_close_matches(name, FIELDS[kind], n=1)
-            hint = f'did you mean "{near[0]}"?' if near else f"its fields are {', '.join(FIELDS[kind])}"
-            raise DataError(f'a {kind} has no field "{name}"; {hint}')
+            raise DataError(f'a {kind} has no field "{name}"; {did_you_mean(name, FIELDS[kind], "its fields are")}')
     needed = ("model", "request_id", "event_time", "features") if kind == PREDICTION else FIELDS[OUTCOME][1:]
     for name in needed:
         if given.get(name) is None:

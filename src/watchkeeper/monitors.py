@@ -7,14 +7,13 @@ of `b / k`: the confidence of its interval. Sample sizes set confidence; limits 
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
 from watchkeeper import policy
-from watchkeeper.errors import ConfigError
+from watchkeeper.errors import ConfigError, did_you_mean
 from watchkeeper.metrics import METRICS, Metric, drift, encoding, find, load_plugins, performance, quality, service
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Point, Reason, Status, Verdict, row_id
@@ -153,8 +152,7 @@ def _columns(monitor: MonitorConfig, metric: Metric, config: ModelConfig) -> Ite
     known = {**{name: feature.kind for name, feature in features.items()}, **MODEL_COLUMNS}
     for name in monitor.columns:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f'did you mean "{near[0]}"?' if near else f"known columns: {', '.join(known)}"
+            hint = did_you_mean(name, known, "known columns")
             raise ConfigError(f'there is no column "{name}"; {hint}', ("columns",))
         if known[name] not in metric.kinds:
             raise ConfigError(
@@ -169,8 +167,7 @@ def _causes_exist(causes: Iterable[str]) -> None:
     known = sorted({metric.cause for metric in METRICS.values()})
     for cause in causes:
         if cause not in known:
-            near = difflib.get_close_matches(cause, known, n=1, cutoff=0.4)
-            hint = f'did you mean "{near[0]}"?' if near else f"known causes: {', '.join(known)}"
+            hint = did_you_mean(cause, known, "known causes")
             raise ConfigError(f'retrain: no metric has the cause "{cause}"; {hint}', ("retrain", "causes"))
 
 

@@ -6,7 +6,6 @@ column is judged by `monitors.plan`, which knows the metrics. `config.py` reads 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -19,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
-from watchkeeper.errors import ConfigError
+from watchkeeper.errors import ConfigError, did_you_mean
 from watchkeeper.events import RESERVED
 from watchkeeper.records import Severity
 from watchkeeper.windows import DAY, GRAINS, Window, parse_duration, show_duration
@@ -390,8 +389,7 @@ class ModelConfig(Strict):
         for i, columns in enumerate(self.segmentations):
             for name in columns:
                 if name not in self.columns:
-                    near = difflib.get_close_matches(name, self.columns, n=1, cutoff=0.4)
-                    hint = f'did you mean "{near[0]}"?' if near else f"its features are {', '.join(self.columns)}"
+                    hint = did_you_mean(name, self.columns, "its features are")
                     raise ConfigError(f'there is no feature "{name}" to make segments of; {hint}', ("segments", i))
                 if self.columns[name].kind is not Kind.CATEGORICAL:
                     raise ConfigError(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from watchkeeper.errors import DataError
+from watchkeeper.errors import DataError, did_you_mean
 from watchkeeper.periods import Cut
 from watchkeeper.profiles import Profile, merge
 from watchkeeper.schema import ColumnConfig, Feature, Kind
@@ -64,7 +63,7 @@ def infer(before: Side, probe: Side, only: Sequence[str] | None) -> tuple[dict[s
     table = before.table
     for name in only or ():
         if name not in table.columns:
-            raise DataError(f'the reference has no column "{name}"; {near(name, table.columns)}')
+            raise DataError(f'the reference has no column "{name}"; {did_you_mean(name, table.columns, "it has")}')
     asked = [name for name in table.columns if only is None or name in only]
     facts = probe.scalars({f"{fact}_{i}": f for i, n in enumerate(asked) for fact, f in _facts(probe.table[n]).items()})
     seldom = {f"present_{i}": table[name].count() for i, name in enumerate(asked) if not facts[f"present_{i}"]}
@@ -242,7 +241,9 @@ def check_time(side: Side, name: str) -> None:
     """Refuse a column that does not say when. Raises DataError."""
     table = side.table
     if name not in table.columns:
-        raise DataError(f'{side.title} has no column "{name}" to take the time from; {near(name, table.columns)}')
+        raise DataError(
+            f'{side.title} has no column "{name}" to take the time from; {did_you_mean(name, table.columns, "it has")}'
+        )
     should = f'column "{name}" of {side.title} should say when each row was made'
     if sources.kind_of(table[name]) is not Kind.DATETIME and not table[name].type().is_string():
         raise DataError(
@@ -311,14 +312,3 @@ def _wholes(side: Side, feature: Feature) -> dict[str, Any]:
 
 def type_name(column: Any) -> str:
     return re.split(r"\W", str(column.type()))[0]
-
-
-def listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def near(name: str, known: Iterable[str], those: str = "it has") -> str:
-    """What one probably meant by a name that is not known, or else the known ones, after the words `those`."""
-    known = [*known]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f'did you mean "{near[0]}"?' if near else f"{those} {listed(known)}"

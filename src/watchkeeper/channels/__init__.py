@@ -14,7 +14,6 @@ register it, and name its module under the entry point group `watchkeeper.channe
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -25,7 +24,7 @@ from typing import Annotated, Any, Protocol, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from watchkeeper.errors import ConfigError, DeliveryError
+from watchkeeper.errors import ConfigError, DeliveryError, did_you_mean
 from watchkeeper.records import Severity
 from watchkeeper.schema import ChannelConfig, Config
 
@@ -166,7 +165,7 @@ def _build(name: str, config: ChannelConfig, environ: Mapping[str, str]) -> Chan
     kind = CHANNELS.get(config.type)
     if kind is None:
         raise ConfigError(
-            f'channel "{name}": there is no channel type "{config.type}"; {_nearest(config.type, CHANNELS)}',
+            f'channel "{name}": there is no channel type "{config.type}"; {did_you_mean(config.type, CHANNELS)}',
             ("channels", name, "type"),
         )
     try:
@@ -182,7 +181,7 @@ def _explained(kind: ChannelType, error: ErrorDetails) -> str:
     key = str(error["loc"][0]) if error["loc"] else ""
     known = {field.alias or name: field for name, field in kind.settings.model_fields.items()}
     if error["type"] == "extra_forbidden":
-        return f'a channel of type {kind.name} has no setting "{key}"; {_nearest(key, known)}'
+        return f'a channel of type {kind.name} has no setting "{key}"; {did_you_mean(key, known)}'
     if error["type"] == "missing":
         return f"a channel of type {kind.name} needs {key}; add it"
     said = error["msg"].removeprefix("Value error, ")
@@ -190,11 +189,6 @@ def _explained(kind: ChannelType, error: ErrorDetails) -> str:
     if error["type"] in ("value_error", "environment") or (key in known and _is_secret(known[key].annotation)):
         return text
     return f"{text}, found {error['input']!r}"
-
-
-def _nearest(name: str, known: Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f'did you mean "{near[0]}"?' if near else f"known are: {', '.join(sorted(known)) or 'none'}"
 
 
 def _is_secret(annotation: Any) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
-from watchkeeper.errors import ConfigError
+from watchkeeper.errors import ConfigError, did_you_mean
 from watchkeeper.profiles import Subject
 from watchkeeper.schema import Kind
 from watchkeeper.stats.estimates import Estimate
@@ -87,6 +86,5 @@ def find(name: str) -> Metric:
     try:
         return METRICS[name]
     except KeyError:
-        near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.4)
-        hint = f'did you mean "{near[0]}"?' if near else f"known metrics: {', '.join(sorted(METRICS))}"
+        hint = did_you_mean(name, sorted(METRICS), "known metrics")
         raise ConfigError(f'there is no metric "{name}"; {hint}', ("metric",)) from None

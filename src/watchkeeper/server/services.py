@@ -6,12 +6,11 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Protocol
 
 from fastapi import Request
 
-from watchkeeper.errors import WatchkeeperError
+from watchkeeper.errors import WatchkeeperError, did_you_mean
 from watchkeeper.schema import Config, ModelConfig
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.state import State
@@ -67,6 +66,4 @@ class RequestError(WatchkeeperError):
 
 def absent(kind: str, name: str, known: list[str]) -> RequestError:
     """The answer to a name that nobody bears."""
-    near = get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(sorted(known))}" if known else ""
-    return RequestError(404, f'there is no {kind} "{name}"', hint)
+    return RequestError(404, f'there is no {kind} "{name}"', did_you_mean(name, sorted(known)) if known else "")
