@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from watchkeeper.stats.grid import Grid
-from watchkeeper.summaries import LEVELS, missing, numbers, quantiles, shares
+from watchkeeper.summaries import LEVELS, missing_share, numbers, quantiles, shares
 from watchkeeper.testing import profile_of
 
 RANDOM = np.random.default_rng(3)
@@ -55,7 +55,7 @@ def test_nothing_has_no_figures() -> None:
 
 def test_missing_and_categories_are_shares() -> None:
     profile = profile_of(["a", "a", "b", None])
-    assert missing(profile) == 0.25
+    assert missing_share(profile) == 0.25
     assert shares([profile]) == [{"a": pytest.approx(2 / 3), "b": pytest.approx(1 / 3)}]
     assert shares([profile_of([]), None]) == [{}, {}]
 

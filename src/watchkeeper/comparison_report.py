@@ -17,7 +17,7 @@ from watchkeeper.periods import share_of, step_of
 from watchkeeper.policy import EXPLAINING
 from watchkeeper.profiles import OTHER_VALUES, Profile, Subject
 from watchkeeper.report import Cell, Column, Finding, Report, Row, Table
-from watchkeeper.summaries import LEVELS, Numbers, missing, numbers, quantiles, shares
+from watchkeeper.summaries import LEVELS, Numbers, missing_share, numbers, quantiles, shares
 
 MOST_DRAWN = 400
 """So many columns are drawn, the first of `Findings.columns`; the table of columns tells of the others."""
@@ -209,7 +209,7 @@ def _categories(subject: Subject) -> Table:
         marks = [f"{fresh:,} new"] * bool(fresh) + [f"{gone:,} vanished"] * bool(gone)
         one, two = (sum(side.get(v, 0.0) for v in (*rest, *pooled)) for side in (before, now))
         rows.append((f"{'All' if pooled else f'{len(rest):,}'} others, together", one, two, ", ".join(marks)))
-    gone_before, gone_now = (missing(p) if p else None for p in (subject.baseline, subject.current))
+    gone_before, gone_now = (missing_share(p) if p else None for p in (subject.baseline, subject.current))
     many = "more than " if pooled else ""
     counted = f"{many}{len(known):,} categories in the reference, {many}{len(held):,} now: {len(held - known):,} new,"
     return Table(

@@ -15,7 +15,7 @@ from watchkeeper.events import RESERVED
 from watchkeeper.profiles import Profile
 from watchkeeper.schema import ColumnConfig, Kind, ModelConfig
 from watchkeeper.stats.estimates import proportion
-from watchkeeper.stats.grid import NAN, NULL, SENTINELS
+from watchkeeper.stats.grid import SENTINELS
 from watchkeeper.store import sources
 from watchkeeper.store.tallies import sample
 from watchkeeper.tables import Side, counts, fitted, infer, truths, unique
@@ -141,7 +141,7 @@ def _sentinels(values: Sequence[float]) -> tuple[float, ...]:
 def _lines(name: str, config: ColumnConfig, profile: Profile) -> Iterator[str]:
     """One column, and what there is to know of it as comments."""
     notes: list[str] = []
-    missing = profile.nulls + profile.special(NULL, NAN)
+    missing = profile.missing
     settings: dict[str, Any] = {"kind": config.kind.value}
     if config.missing:
         settings["missing"] = list(config.missing)

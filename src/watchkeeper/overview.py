@@ -9,7 +9,7 @@ from watchkeeper import words
 from watchkeeper.findings import MISSING, Findings, Look
 from watchkeeper.policy import EXPLAINING
 from watchkeeper.records import Status
-from watchkeeper.summaries import missing
+from watchkeeper.summaries import missing_share
 
 Tone = Literal["bad", "warn", "good", "quiet"]
 
@@ -80,8 +80,8 @@ def _line(findings: Findings, column: str, looks: list[Look]) -> Line:
         key=lambda look: (order.index(tone_of(look)), look.breach and look.metric not in EXPLAINING, -look.excess),
     )
     subject = findings.subjects.get(column)
-    before = missing(subject.baseline) if subject and subject.baseline else None
-    now = missing(subject.current) if subject and subject.current else None
+    before = missing_share(subject.baseline) if subject and subject.baseline else None
+    now = missing_share(subject.current) if subject and subject.current else None
     return Line(
         column=column,
         tone=tone_of(worst),

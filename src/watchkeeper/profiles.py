@@ -17,7 +17,7 @@ import numpy as np
 from watchkeeper.records import row_id
 from watchkeeper.schema import ColumnConfig, Kind
 from watchkeeper.stats.distances import aligned
-from watchkeeper.stats.grid import NULL, SENTINEL, Floats, Grid, Ints
+from watchkeeper.stats.grid import NAN, NULL, SENTINEL, Floats, Grid, Ints
 from watchkeeper.stats.scores import Scores
 
 FORMAT = 3
@@ -104,6 +104,11 @@ class Profile:
         """Bin numbers and counts of the values that lie on the grid: no missing, infinite or sentinel ones."""
         kept = self.bins < NULL
         return self.bins[kept], self.counts[kept]
+
+    @property
+    def missing(self) -> int:
+        """Rows that are null or not a number."""
+        return self.nulls + self.special(NULL, NAN)
 
     def special(self, *codes: int) -> int:
         """Rows counted under any of the special bin numbers."""

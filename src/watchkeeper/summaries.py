@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from watchkeeper.profiles import Profile, common
-from watchkeeper.stats.grid import NAN, NULL, Floats, Grid, Ints
+from watchkeeper.stats.grid import Floats, Grid, Ints
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 """The quantiles that are told of a column."""
@@ -42,13 +42,13 @@ def numbers(profile: Profile, grid: Grid) -> Numbers:
     """The figures of a numeric profile; the values of a bin are taken as evenly spread over it."""
     lower, upper, counts = spans(profile, grid)
     if not len(counts):
-        return Numbers(missing(profile), None, None, None, None, None)
+        return Numbers(missing_share(profile), None, None, None, None, None)
     reach = float(np.abs([lower, upper]).max()) or 1.0  # squares of very large values would overflow
     low, high, weight = lower / reach, upper / reach, counts / counts.sum()
     mean = float(((low + high) / 2 * weight).sum())
     variance = float(((((low + high) / 2 - mean) ** 2 + (high - low) ** 2 / 12) * weight).sum())
     return Numbers(
-        missing=missing(profile),
+        missing=missing_share(profile),
         low=float(lower[0]) if profile.low is None else profile.low,
         quantiles=tuple(quantiles(profile, grid, LEVELS).tolist()),
         high=float(upper[-1]) if profile.high is None else profile.high,
@@ -72,9 +72,9 @@ def quantiles(profile: Profile, grid: Grid, levels: Sequence[float]) -> Floats:
     return np.asarray(lower[at] + part * (upper[at] - lower[at]), dtype=np.float64)
 
 
-def missing(profile: Profile) -> float | None:
+def missing_share(profile: Profile) -> float | None:
     """The share of the rows that are null or not a number; None without rows."""
-    return (profile.nulls + profile.special(NULL, NAN)) / profile.n if profile.n else None
+    return profile.missing / profile.n if profile.n else None
 
 
 def spans(profile: Profile, grid: Grid) -> tuple[Floats, Floats, Ints]:

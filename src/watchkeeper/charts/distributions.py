@@ -13,7 +13,7 @@ from watchkeeper import words
 from watchkeeper.charts.figures import BLUE, GREY, THIN, Figure, blank, faded, note, nothing, plain, rounded, short
 from watchkeeper.profiles import OTHER_VALUES, Profile, common
 from watchkeeper.schema import Kind
-from watchkeeper.stats.grid import DISCRETE, INVALID, NAN, NEGATIVE_INFINITY, NULL, POSITIVE_INFINITY, Floats, Grid
+from watchkeeper.stats.grid import DISCRETE, INVALID, NEGATIVE_INFINITY, POSITIVE_INFINITY, Floats, Grid
 from watchkeeper.summaries import spans
 
 BARS = 40
@@ -77,7 +77,7 @@ def _aside(profile: Profile | None, grid: Grid | None, kind: str) -> dict[str, i
     """Rows without a value that could be drawn to scale, by what they hold instead."""
     if profile is None:
         return {}
-    found = {"missing": profile.nulls + profile.special(NULL, NAN)}
+    found = {"missing": profile.missing}
     found["not of its type"] = profile.special(INVALID)
     found["infinite"] = profile.special(POSITIVE_INFINITY, NEGATIVE_INFINITY)
     held = profile.sentinels(grid) if grid else {}

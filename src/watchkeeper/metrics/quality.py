@@ -10,7 +10,7 @@ from watchkeeper.metrics import metric
 from watchkeeper.profiles import Profile, Subject, cut
 from watchkeeper.schema import ColumnConfig, Kind
 from watchkeeper.stats.estimates import Estimate, proportion, rate
-from watchkeeper.stats.grid import INVALID, NAN, NEGATIVE_INFINITY, NULL, POSITIVE_INFINITY, SENTINELS, Grid
+from watchkeeper.stats.grid import INVALID, NEGATIVE_INFINITY, POSITIVE_INFINITY, SENTINELS, Grid
 
 NUMERIC = (Kind.NUMERIC, Kind.DURATION, Kind.DATETIME)
 BOTH = (*NUMERIC, Kind.CATEGORICAL)
@@ -23,8 +23,7 @@ def null_rate(subject: Subject, alpha: float) -> Estimate:
     """Share of rows whose value is null or not a number."""
     if subject.current is None:
         return Estimate.absent(0)
-    missing = subject.current.nulls + subject.current.special(NULL, NAN)
-    return proportion(missing, subject.n, alpha)
+    return proportion(subject.current.missing, subject.n, alpha)
 
 
 @metric("share of values of another type", cause="wrong type", kinds=NUMERIC, unit="share")
