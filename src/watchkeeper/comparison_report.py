@@ -12,9 +12,8 @@ from watchkeeper.charts.distributions import others
 from watchkeeper.charts.periods import BANDS
 from watchkeeper.findings import Findings, Look
 from watchkeeper.metrics import METRICS
-from watchkeeper.overview import MARKS, WORDS, Line, Tone, lines, tone_of
+from watchkeeper.overview import MARKS, WORDS, Line, lines, rank, tone_of
 from watchkeeper.periods import share_of, step_of
-from watchkeeper.policy import EXPLAINING
 from watchkeeper.profiles import OTHER_VALUES, Profile, Subject
 from watchkeeper.report import Cell, Column, Finding, Report, Row, Table
 from watchkeeper.summaries import LEVELS, Numbers, missing_share, numbers, quantiles, shares
@@ -33,9 +32,6 @@ def report_of(findings: Findings) -> Report:
     found = lines(findings)
     drawn = [line for line in found if line.column in findings.subjects][:MOST_DRAWN]
     anchors = {line.column: f"column-{i}" for i, line in enumerate(drawn)}
-    by_column: dict[str, list[Look]] = {}
-    for look in findings.points:
-        by_column.setdefault(look.column, []).append(look)
     notes = [
         ("Left out", tuple(f"{_named(name)}: {why}" for name, why in findings.skipped.items())),
         ("Only in the current data", tuple(map(_named, findings.extra_columns))),
@@ -50,7 +46,7 @@ def report_of(findings: Findings) -> Report:
         findings=tuple(
             Finding(
                 _named(line.column),
-                tuple(_sentence(look) for look in _worst_first(by_column[line.column]) if look.breach),
+                tuple(_sentence(look) for look in _worst_first(findings.by_column[line.column]) if look.breach),
                 anchors.get(line.column, ""),
                 (_glanced(line.look), line.value, line.interval, line.limit, line.since),
             )
@@ -58,7 +54,7 @@ def report_of(findings: Findings) -> Report:
             if line.tone == "bad"
         ),
         overview=_overview(findings, found, anchors),
-        columns=tuple(_column(findings, line, anchors[line.column], by_column[line.column]) for line in drawn),
+        columns=tuple(_column(findings, line, anchors[line.column], findings.by_column[line.column]) for line in drawn),
         undrawn=len(findings.subjects) - len(drawn),
         notes=tuple((title, items) for title, items in notes if items),
         footer=(
@@ -85,11 +81,7 @@ def _glanced(look: Look) -> str:
 
 
 def _worst_first(looks: Sequence[Look]) -> list[Look]:
-    order: tuple[Tone, ...] = ("bad", "warn", "good", "quiet")
-    return sorted(
-        looks,
-        key=lambda look: (order.index(tone_of(look)), look.breach and look.metric not in EXPLAINING, -look.excess),
-    )
+    return sorted(looks, key=rank)
 
 
 def _assurance(findings: Findings) -> str:

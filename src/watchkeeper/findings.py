@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -181,20 +181,26 @@ class Findings:
         return not self.breaches
 
     @cached_property
+    def by_column(self) -> Mapping[str, Sequence[Look]]:
+        """The looks at each column, and at whole rows under `ROWS`, in the order of `points`."""
+        found: dict[str, list[Look]] = {}
+        for look in self.points:
+            found.setdefault(look.column, []).append(look)
+        return found
+
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """Every column that was looked at: the important ones first, among equals those that breach a limit, and
         among these the one that lies farthest beyond."""
-        by_column: dict[str, list[Look]] = {}
-        for look in self.points:
-            if look.column != ROWS or look.breach:  # whole rows are no column, but where they break
-                by_column.setdefault(look.column, []).append(look)
 
         def rank(column: str) -> tuple[float, bool, float]:
-            looks = by_column[column]
+            looks = self.by_column[column]
             broken = [look for look in looks if look.breach]
             return -self.importance.get(column, 0.0), not broken, -max(look.excess for look in broken or looks)
 
-        return tuple(sorted(by_column, key=rank))
+        # whole rows are no column, but where they break
+        looked = [c for c, looks in self.by_column.items() if c != ROWS or any(look.breach for look in looks)]
+        return tuple(sorted(looked, key=rank))
 
     @property
     def drifted(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,6 @@ from watchkeeper.records import Status
 from watchkeeper.summaries import missing_share
 
 Tone = Literal["bad", "warn", "good", "quiet"]
-
 MARKS: dict[Tone, str] = {"bad": "✗", "warn": "?", "good": "✓", "quiet": "–"}
 WORDS: dict[Tone, str] = {"bad": "breach", "warn": "unsure", "good": "within limits", "quiet": "not judged"}
 
@@ -65,20 +65,19 @@ def tone_of(look: Look) -> Tone:
     return "good" if look.status is Status.HEALTHY else "quiet"
 
 
+def rank(look: Look) -> tuple[int, bool, float]:
+    """Sorts the looks at a column: breaches first, of these the ones that explain the others, then by `excess`."""
+    worst_first: tuple[Tone, ...] = ("bad", "warn", "good", "quiet")
+    return worst_first.index(tone_of(look)), look.breach and look.metric not in EXPLAINING, -look.excess
+
+
 def lines(findings: Findings) -> list[Line]:
     """A line for each column, in the order of `Findings.columns`."""
-    by_column: dict[str, list[Look]] = {}
-    for look in findings.points:
-        by_column.setdefault(look.column, []).append(look)
-    return [_line(findings, column, by_column[column]) for column in findings.columns]
+    return [_line(findings, column, findings.by_column[column]) for column in findings.columns]
 
 
-def _line(findings: Findings, column: str, looks: list[Look]) -> Line:
-    order: list[Tone] = ["bad", "warn", "good", "quiet"]
-    worst = min(
-        looks,
-        key=lambda look: (order.index(tone_of(look)), look.breach and look.metric not in EXPLAINING, -look.excess),
-    )
+def _line(findings: Findings, column: str, looks: Sequence[Look]) -> Line:
+    worst = min(looks, key=rank)
     subject = findings.subjects.get(column)
     before = missing_share(subject.baseline) if subject and subject.baseline else None
     now = missing_share(subject.current) if subject and subject.current else None
