@@ -21,6 +21,7 @@ from watchkeeper.segments import Segmentation
 from watchkeeper.stats.copies import Copies
 from watchkeeper.stats.grid import INVALID, Grid
 from watchkeeper.store import sources, tallies
+from watchkeeper.store.files import write
 from watchkeeper.store.tallies import sample
 from watchkeeper.tables import (
     Side,
@@ -259,11 +260,3 @@ def _with_monitors(model: ModelConfig) -> ModelConfig:
     """The model with the default policy for tables, in its segments too."""
     monitors = [m.model_copy(update={"segments": bool(model.segments)}) for m in policy.for_tables(model)]
     return model.model_copy(update={"monitors": tuple(monitors)})
-
-
-def write(path: str | Path, text: str) -> None:
-    """Write a file. Raises DataError where that cannot be done."""
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as problem:
-        raise DataError(f"{path} cannot be written: {problem.strerror}") from problem

@@ -33,6 +33,7 @@ from watchkeeper.errors import DataError, StateError, WatchkeeperError
 from watchkeeper.incidents import NEW
 from watchkeeper.records import ALL, Incident, IncidentState, Reason, Rollout, RolloutState, Status, Transition, Verdict
 from watchkeeper.server.app import create_app
+from watchkeeper.store.files import write
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.sources import connect, read
 from watchkeeper.store.state import State, verify
@@ -199,7 +200,7 @@ def contract(
     if out_file is None:
         sys.stdout.write(text)
     else:
-        contracts.write(out_file, text)
+        write(out_file, text, new=True)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from watchkeeper import comparison_report, policy, report, structure
-from watchkeeper.baselines import ENDING, ROWS, Baseline, Segments, profile, write
+from watchkeeper.baselines import ENDING, ROWS, Baseline, Segments, profile
 from watchkeeper.errors import ConfigError, DataError, did_you_mean, listed
 from watchkeeper.findings import Findings, Look
 from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, measure
@@ -24,6 +24,7 @@ from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Status
 from watchkeeper.schema import Config, Feature, Kind, ModelConfig
 from watchkeeper.store import sources
+from watchkeeper.store.files import write
 from watchkeeper.tables import Side, check_time, counts, counts_by_period, counts_by_segment, first_time
 from watchkeeper.windows import Window
 

@@ -7,7 +7,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from watchkeeper.errors import DataError, listed
@@ -211,14 +210,3 @@ def _plain(text: str) -> str:
 def _model_name(name: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-_")[:60]
     return plain if re.match(r"[A-Za-z]", plain) else f"model-{plain}".rstrip("-")
-
-
-def write(path: Path, text: str) -> None:
-    """Write a new file. Raises DataError where there is one already, or it cannot be written."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise DataError(f"{path} is there already and may have been edited; choose another name") from None
-    except OSError as problem:
-        raise DataError(f"{path} cannot be written: {problem.strerror}") from problem

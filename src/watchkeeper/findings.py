@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from watchkeeper import policy, words
-from watchkeeper.baselines import ROWS, write
+from watchkeeper.baselines import ROWS
 from watchkeeper.metrics import METRICS
 from watchkeeper.profiles import Subject
 from watchkeeper.records import Reason, Status
 from watchkeeper.schema import Kind
+from watchkeeper.store.files import write
 
 MISSING = "missing_column"
 """The metric of a column that the current data lacks."""
