@@ -25,13 +25,13 @@ from watchkeeper.store.files import write
 from watchkeeper.store.tallies import sample
 from watchkeeper.tables import (
     Side,
+    boolean_columns,
     counts,
     counts_by_segment,
     fitted,
     freeze,
     infer,
     row_copies,
-    truths,
     unique,
 )
 
@@ -51,7 +51,7 @@ class Baseline:
         columns: what each compared column holds.
         skipped: columns that were left out, with the reason.
         names: all columns of the table.
-        truths: those that are true or false.
+        booleans: those of them that are true or false.
         rows: how many rows there are.
         grids, profiles: by feature.
         segmentations: the parts of the rows that are looked at apart.
@@ -64,7 +64,7 @@ class Baseline:
     columns: Mapping[str, ColumnConfig]
     skipped: Mapping[str, str]
     names: tuple[str, ...]
-    truths: tuple[str, ...]
+    booleans: tuple[str, ...]
     rows: int
     grids: Mapping[str, Grid]
     profiles: Mapping[str, Profile]
@@ -76,7 +76,7 @@ class Baseline:
         return f"Baseline({len(self.columns)} columns of {self.rows:,} rows)"
 
     @property
-    def usual(self) -> bool:
+    def by_default_policy(self) -> bool:
         """Whether the default policy says what to look at."""
         return self.config is None or self.config.monitors is None
 
@@ -101,7 +101,7 @@ class Baseline:
             "columns": {name: column.model_dump(mode="json") for name, column in self.columns.items()},
             "skipped": dict(self.skipped),
             "names": self.names,
-            "truths": self.truths,
+            "booleans": self.booleans,
             "rows": self.rows,
             "grids": {name: grid.to_dict() for name, grid in self.grids.items()},
             "profiles": _written(self.profiles),
@@ -123,7 +123,7 @@ class Baseline:
                 columns={name: ColumnConfig.model_validate(column) for name, column in body["columns"].items()},
                 skipped=body["skipped"],
                 names=tuple(body["names"]),
-                truths=tuple(body["truths"]),
+                booleans=tuple(body["booleans"]),
                 rows=body["rows"],
                 grids={name: Grid.from_dict(grid) for name, grid in body["grids"].items()},
                 profiles=_read(body["profiles"]),
@@ -200,9 +200,9 @@ def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None, 
     if model:
         watched = {watch.column for watch in plan(model)} & set(MODEL_COLUMNS) & set(names)
         wanted |= {name: Feature(name, MODEL_COLUMNS[name]) for name in watched}
-    true = truths(side)
-    grids = fitted(probe, wanted, true) if wanted else {}
-    profiles = counts(side, wanted, grids, true) if wanted else {}
+    booleans = boolean_columns(side)
+    grids = fitted(probe, wanted, booleans) if wanted else {}
+    profiles = counts(side, wanted, grids, booleans) if wanted else {}
     for name, feature in wanted.items():
         if profiles[name].special(INVALID) == profiles[name].n:
             skipped[feature.column] = f"it is {feature.kind} in the configuration, and nothing in the reference is"
@@ -213,14 +213,14 @@ def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None, 
     parts = []
     for by in model.segmentations if model else _segmentations(segments, columns):
         if all(name in profiles for name in by):
-            parts.append(freeze(side, wanted, true, by))
+            parts.append(freeze(side, wanted, booleans, by))
     present = {name: feature for name, feature in wanted.items() if name in profiles}
     parted = {
         name: one
         for part in parts
-        for name, one in counts_by_segment(side, present, grids, true, profiles, part).items()
+        for name, one in counts_by_segment(side, present, grids, booleans, profiles, part).items()
     }
-    return Baseline(model, columns, skipped, names, true, rows, grids, profiles, tuple(parts), parted, copies)
+    return Baseline(model, columns, skipped, names, booleans, rows, grids, profiles, tuple(parts), parted, copies)
 
 
 def _segmentations(segments: Segments, columns: Mapping[str, ColumnConfig]) -> list[tuple[str, ...]]:

@@ -183,7 +183,7 @@ def _compare(baseline: Baseline, after: Side, false_alarms: float, timestamp: st
     version = Config.model_construct(models={"comparison": model}, channels={}).version
     chosen = list(dict.fromkeys(watch.column for watch in watches))
     features = {name: model.features.get(name) or Feature(name, MODEL_COLUMNS[name]) for name in chosen}
-    sides = after, features, baseline.grids, baseline.truths, baseline.profiles
+    sides = after, features, baseline.grids, baseline.booleans, baseline.profiles
     current, parts = counts_by_period(*sides, timestamp) if timestamp else (counts(*sides), [])
     subjects = {
         name: Subject(
@@ -220,7 +220,11 @@ def _compare(baseline: Baseline, after: Side, false_alarms: float, timestamp: st
     found = [structure.lacking(name, renamed.get(name), rows, baseline.rows) for name in missing]
     found += [structure.duplicates(baseline, after, name, alpha) for name in wholes]
     found += looks(
-        watches, {ALL: subjects, **parted}, version, false_alarms * len(watches) / total, raise_limits=baseline.usual
+        watches,
+        {ALL: subjects, **parted},
+        version,
+        false_alarms * len(watches) / total,
+        raise_limits=baseline.by_default_policy,
     )
     place = {name: i for i, name in enumerate(dict.fromkeys([ROWS, *baseline.names, *chosen]))}
     return Comparison(

@@ -17,7 +17,7 @@ from watchkeeper.stats.estimates import proportion
 from watchkeeper.stats.grid import SENTINELS
 from watchkeeper.store import sources
 from watchkeeper.store.tallies import sample
-from watchkeeper.tables import Side, counts, fitted, infer, truths, unique
+from watchkeeper.tables import Side, boolean_columns, counts, fitted, infer, unique
 
 MOST_CATEGORIES = 100
 """A column with more categories has them learned from the reference at each comparison."""
@@ -69,8 +69,8 @@ def _proposed(side: Side, probe: Side, name: str) -> str:
         raise DataError(f"the reference has no column that can be described: {why or listed(side.table.columns)}")
     model = ModelConfig.model_construct(columns=columns)
     shown = {c: f"{c}.length" if config.kind is Kind.TEXT else c for c, config in columns.items()}
-    true, features = truths(side), {name: model.features[name] for name in shown.values()}
-    profiles = counts(side, features, fitted(probe, features, true), true)
+    booleans, features = boolean_columns(side), {name: model.features[name] for name in shown.values()}
+    profiles = counts(side, features, fitted(probe, features, booleans), booleans)
     lines = [
         f"# What the columns of the reference are, read off its {rows:,} rows. Edit it: it says what is right,",
         "# not what is usual. Then: watchkeeper check REFERENCE CURRENT --config THIS_FILE",

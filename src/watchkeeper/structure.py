@@ -81,7 +81,7 @@ def _apart(baseline: Baseline, after: Side, name: str) -> tuple[float, float]:
         return 0.0, 1.0
     lows, highs = [0.0], [0.0 if features else 1.0]
     for feature, now in (
-        counts(after, features, baseline.grids, baseline.truths, baseline.profiles).items() if features else ()
+        counts(after, features, baseline.grids, baseline.booleans, baseline.profiles).items() if features else ()
     ):
         subject = Subject(now, baseline.profiles[feature], baseline.grids.get(feature), 0.5, 1, 1, {}, {})
         found = METRICS["ks" if subject.grid else "jensen_shannon"].compute(subject, SURE)

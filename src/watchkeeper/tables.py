@@ -141,17 +141,17 @@ def row_copies(side: Side, columns: Sequence[str], rows: int) -> Copies:
     return copies(side.table, columns, rows)
 
 
-def truths(side: Side) -> tuple[str, ...]:
+def boolean_columns(side: Side) -> tuple[str, ...]:
     """The columns that are true or false."""
     return tuple(name for name in side.table.columns if side.table[name].type().is_boolean())
 
 
-def fitted(probe: Side, features: Mapping[str, Feature], truths: Sequence[str]) -> dict[str, Grid]:
+def fitted(probe: Side, features: Mapping[str, Feature], booleans: Sequence[str]) -> dict[str, Grid]:
     """The grids of the features that need one, from reference data or a sample of it."""
     known = _keyed(features)
     numbers = {key: feature.missing for key, feature in known.items() if feature.kind is not Kind.CATEGORICAL}
     dates = {key for key, feature in known.items() if feature.kind is Kind.DATETIME}
-    grids = fit_grids(_typed(probe, known, truths), numbers, dates)
+    grids = fit_grids(_typed(probe, known, booleans), numbers, dates)
     return {name: grids[key] for key, name in zip(known, features, strict=True) if key in grids}
 
 
@@ -159,17 +159,17 @@ def counts(
     side: Side,
     features: Mapping[str, Feature],
     grids: Mapping[str, Grid],
-    truths: Sequence[str],
+    booleans: Sequence[str],
     reference: Mapping[str, Profile] | None = None,
 ) -> dict[str, Profile]:
     """The counts of each feature.
 
     Args:
-        truths: the columns that are true or false in the reference.
+        booleans: the columns that are true or false in the reference.
         reference: the reference's counts, whose vocabularies are to be used; None where this is the reference.
     """
     known, plans = _planned(features, grids, reference)
-    (found,) = tally(_typed(side, known, truths), plans)
+    (found,) = tally(_typed(side, known, booleans), plans)
     return {name: found[key] for key, name in zip(known, features, strict=True)}
 
 
@@ -177,18 +177,18 @@ def counts_by_period(
     side: Side,
     features: Mapping[str, Feature],
     grids: Mapping[str, Grid],
-    truths: Sequence[str],
+    booleans: Sequence[str],
     reference: Mapping[str, Profile],
     timestamp: str,
 ) -> tuple[dict[str, Profile], list[tuple[datetime, dict[str, Profile]]]]:
     """The counts of each feature, and the same period by period; rows without a time are in no period.
 
     Args:
-        truths, reference: as in `counts`.
+        booleans, reference: as in `counts`.
         timestamp: the column that says when each row was made.
     """
     known, plans = _planned(features, grids, reference)
-    table = _typed(side, {**known, AT: Feature(timestamp, Kind.DATETIME)}, truths)
+    table = _typed(side, {**known, AT: Feature(timestamp, Kind.DATETIME)}, booleans)
     ends = sources.scalars(table, {"low": table[AT].min(), "high": table[AT].max()})
     cut = Cut.over(*(datetime.fromtimestamp(0, UTC) + timedelta(seconds=ends[end]) for end in ("low", "high")))
     if cut.seconds:
@@ -204,11 +204,11 @@ def counts_by_period(
 
 
 def freeze(
-    side: Side, features: Mapping[str, Feature], truths: Sequence[str], columns: tuple[str, ...]
+    side: Side, features: Mapping[str, Feature], booleans: Sequence[str], columns: tuple[str, ...]
 ) -> Segmentation:
     """The segments that a reference gives by these columns, which are categorical features of their own names."""
     by = {f"c{i}": features[name] for i, name in enumerate(columns)}
-    found = sources.segmentation(_typed(side, by, truths), tuple(by), {key: f.missing for key, f in by.items()})
+    found = sources.segmentation(_typed(side, by, booleans), tuple(by), {key: f.missing for key, f in by.items()})
     return Segmentation(columns, found.values)
 
 
@@ -216,20 +216,20 @@ def counts_by_segment(
     side: Side,
     features: Mapping[str, Feature],
     grids: Mapping[str, Grid],
-    truths: Sequence[str],
+    booleans: Sequence[str],
     reference: Mapping[str, Profile],
     segments: Segmentation,
 ) -> dict[str, dict[str, Profile]]:
     """The counts of each feature in each segment, by its name; `features` hold the columns of the segmentation.
 
     Args:
-        truths, reference: as in `counts`.
+        booleans, reference: as in `counts`.
     """
     keyed, plans = _planned(features, grids, reference)
     home = {feature.column: key for key, feature in keyed.items() if feature.kind is Kind.CATEGORICAL}
     by = Segmentation(tuple(home[name] for name in segments.columns), segments.values)
     missing = {home[name]: features[name].missing for name in segments.columns}
-    table = _typed(side, keyed, truths)
+    table = _typed(side, keyed, booleans)
     known = sources.read(table.get_backend(), sources.numbered(by), "known_segments")
     parted = sources.segmented(table, known, by, missing)
     groups = tally(parted.rename({GROUP: sources.SEGMENT}), plans, len(segments.names))
@@ -277,13 +277,13 @@ def _planned(
     ]
 
 
-def _typed(side: Side, features: Mapping[str, Feature], truths: Sequence[str]) -> Any:
+def _typed(side: Side, features: Mapping[str, Feature], booleans: Sequence[str]) -> Any:
     """The features in types that both sides share: doubles, or what reads the same as text.
 
     A value that is not of its feature's type is null there, and told in a column of its own.
 
     Args:
-        truths: the columns that are true or false in the reference.
+        booleans: the columns that are true or false in the reference.
     """
     whole = side.scalars({f"{what}_{key}": c for key, f in features.items() for what, c in _wholes(side, f).items()})
     columns = {}
@@ -296,7 +296,7 @@ def _typed(side: Side, features: Mapping[str, Feature], truths: Sequence[str]) -
         column, most = side.table[feature.column], whole.get(f"most_{key}")
         if not whole.get(f"broken_{key}") and most is not None and most < 2**53:
             column = column.try_cast("int64")  # 3.0 and 3 name one category, and 1 is true
-            column = column.cast("boolean") if feature.column in truths and most <= 1 else column
+            column = column.cast("boolean") if feature.column in booleans and most <= 1 else column
         columns[key] = column if column.type().is_floating() else column.cast("string")
     return side.table.select(**columns)
 
