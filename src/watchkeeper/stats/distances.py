@@ -360,7 +360,7 @@ def l_infinity_estimate(current: Floats, baseline: Floats, ordered: bool, alpha:
     both = shares(current + baseline)
     noise = _largest_of_normals(np.sqrt(both * (1 - both) * (1 / n + 1 / m)))
     return Estimate(
-        float(abs(gap[at])), float(low), float(min(high, 1.0)), n, m,
+        l_infinity(current, baseline), float(low), float(min(high, 1.0)), n, m,
         {"noise": noise, "cells": int((both > 0).sum()), "cell": at},
     )  # fmt: skip
 

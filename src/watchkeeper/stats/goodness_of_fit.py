@@ -61,7 +61,7 @@ def cramer_von_mises_estimate(current: Floats, baseline: Floats, alpha: float) -
         return Estimate.absent(n, m)
     steps, error, rows = _steps(current, baseline), 1 / n + 1 / m, n + m
     gaps, mass = steps.gap**2, steps.mass(n / rows)
-    value = float((steps.mass(0.5) * gaps).sum())
+    value = cramer_von_mises(current, baseline)
     noise = float((mass * (steps.spread(n / rows) - mass / 4)).sum()) * error
     excess = 6 * float((steps.mass(0.5) * steps.variance(n, m)).sum()) / error
     low, high = _within(value, cramer_von_mises_quantile(alpha) * error * max(excess, 1.0))
@@ -85,7 +85,7 @@ def anderson_darling_estimate(current: Floats, baseline: Floats, alpha: float) -
     steps, error, rows = _steps(current, baseline), 1 / n + 1 / m, n + m
     gaps, mass, spread = steps.gap**2, steps.mass(n / rows), steps.spread(n / rows)
     weight = steps.mass(0.5) / steps.spread(0.5)
-    value = float((weight * gaps).sum())
+    value = anderson_darling(current, baseline)
     tied = spread - mass / 4
     noise = float((mass * tied / spread).sum()) * error
     excess = float((weight * steps.variance(n, m)).sum()) / error
