@@ -16,6 +16,8 @@ from watchkeeper.windows import (
     HOUR,
     Window,
     floor,
+    from_unix,
+    in_calendar,
     parse_duration,
     show_duration,
     show_time,
@@ -107,3 +109,17 @@ def test_windows_together_cover_the_same_time_and_do_not_touch(spans: list[tuple
     joined = together(windows)
     assert {h for w in joined for h in starts(w, HOUR)} == {h for w in windows for h in starts(w, HOUR)}
     assert all(one.end < two.start for one, two in pairwise(joined))
+
+
+@given(st.floats(-61.9e9, 252.9e9))
+def test_a_unix_time_in_the_calendar_is_a_datetime(seconds: float) -> None:
+    assert in_calendar(seconds)
+    assert from_unix(seconds).utcoffset() == timedelta(0)
+    assert abs(from_unix(seconds).timestamp() - seconds) < 1e-4
+
+
+@pytest.mark.parametrize("seconds", [-1e11, 1e12])
+def test_other_unix_times_have_no_datetime(seconds: float) -> None:
+    assert not in_calendar(seconds)
+    with pytest.raises(OverflowError):
+        from_unix(seconds)

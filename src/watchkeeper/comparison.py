@@ -26,9 +26,9 @@ from watchkeeper.schema import Config, Feature, Kind, ModelConfig
 from watchkeeper.store import sources
 from watchkeeper.store.files import write
 from watchkeeper.tables import Side, check_time, counts, counts_by_period, counts_by_segment, first_time
-from watchkeeper.windows import Window
+from watchkeeper.windows import Window, from_unix
 
-_NEVER = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 2, tzinfo=UTC))
+_NEVER = Window(from_unix(0), from_unix(1))
 """Rows need a window; tables that are compared as a whole have none."""
 
 

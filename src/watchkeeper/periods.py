@@ -15,6 +15,7 @@ from watchkeeper.metrics import Metric
 from watchkeeper.metrics.drift import began
 from watchkeeper.profiles import Profile, Subject
 from watchkeeper.stats.sequential import change_start
+from watchkeeper.windows import from_unix
 
 MOST_PERIODS = 60
 LENGTHS = (60, 600, 3600, 21_600, 86_400, 604_800)
@@ -57,7 +58,7 @@ class Cut:
     @property
     def starts(self) -> tuple[datetime, ...]:
         if self.seconds:
-            begin = datetime.fromtimestamp(0, UTC) + timedelta(seconds=self.offset)
+            begin = from_unix(self.offset)
             return tuple(begin + i * timedelta(seconds=self.seconds) for i in range(self.count))
         numbers = [(self.first + i) * self.months for i in range(self.count)]
         return tuple(datetime(max(n // 12, 1), n % 12 + 1, 1, tzinfo=UTC) for n in numbers)

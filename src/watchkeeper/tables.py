@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from watchkeeper.errors import DataError, did_you_mean
@@ -17,6 +17,7 @@ from watchkeeper.stats.copies import Copies
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store import sources
 from watchkeeper.store.tallies import GROUP, copies, fit_grids, invalid, tally
+from watchkeeper.windows import from_unix
 
 FEW_VALUES = 100
 """A column with at most so many different values is never taken for ids or free text."""
@@ -190,7 +191,7 @@ def counts_by_period(
     known, plans = _planned(features, grids, reference)
     table = _typed(side, {**known, AT: Feature(timestamp, Kind.DATETIME)}, booleans)
     ends = sources.scalars(table, {"low": table[AT].min(), "high": table[AT].max()})
-    cut = Cut.over(*(datetime.fromtimestamp(0, UTC) + timedelta(seconds=ends[end]) for end in ("low", "high")))
+    cut = Cut.over(*(from_unix(ends[end]) for end in ("low", "high")))
     if cut.seconds:
         place = ((table[AT] - cut.offset) / cut.seconds).floor()
     else:

@@ -54,6 +54,16 @@ def starts(window: Window, grain: timedelta) -> Iterator[datetime]:
         at += grain
 
 
+def from_unix(seconds: float) -> datetime:
+    """The datetime of a Unix time: seconds since 1970-01-01T00:00Z. It must be `in_calendar`."""
+    return _EPOCH + timedelta(seconds=seconds)
+
+
+def in_calendar(seconds: float) -> bool:
+    """Whether a Unix time has a datetime, with years to spare at both ends: those from 6 to 9986 have."""
+    return -62e9 < seconds < 253e9
+
+
 def together(windows: Iterable[Window]) -> list[Window]:
     """The stretches of time that windows cover, in order; those that touch or overlap become one."""
     joined: list[Window] = []

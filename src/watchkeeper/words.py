@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from watchkeeper.metrics import METRICS
 from watchkeeper.records import ActionState, IncidentState, Reason, RolloutState, Severity, Status
 from watchkeeper.schema import Ago, Kind, MonitorConfig
-from watchkeeper.windows import Window, show_duration, show_time
+from watchkeeper.windows import Window, from_unix, in_calendar, show_duration, show_time
 
 THIN = "\u202f"
 NONE = "–"
@@ -58,8 +58,8 @@ def value(of: float | None, kind: str = Kind.NUMERIC, spread: float = 0.0) -> st
     """
     if of is None:
         return NONE
-    if kind == "datetime" and -62e9 < of < 253e9:
-        at = datetime.fromtimestamp(0, UTC) + timedelta(seconds=round(of))
+    if kind == "datetime" and in_calendar(of):
+        at = from_unix(round(of))
         return show_time(at) if not at.second else at.strftime("%Y-%m-%d %H:%M:%S")
     if kind == "duration" and abs(of) < 1e12:
         return span(of)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from watchkeeper.profiles import OTHER_VALUES, Profile, common
 from watchkeeper.schema import Kind
 from watchkeeper.stats.grid import DISCRETE, INVALID, NEGATIVE_INFINITY, POSITIVE_INFINITY, Floats, Grid
 from watchkeeper.summaries import spans
+from watchkeeper.windows import from_unix, in_calendar
 
 BARS = 40
 LITTLE_MORE = 0.15
@@ -163,7 +163,7 @@ class Scale:
     @classmethod
     def of(cls, kind: str, edges: Floats) -> Scale:
         reach = float(np.abs(edges).max())
-        if kind == "datetime" and edges[0] > -62e9 and edges[-1] < 253e9:
+        if kind == "datetime" and in_calendar(edges[0]) and in_calendar(edges[-1]):
             return cls("time (UTC)", moments=True)
         if kind == "duration":
             lengths = ((172_800, 86_400, "days"), (7200, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))
@@ -174,8 +174,7 @@ class Scale:
     def places(self, values: Floats | list[float]) -> list[Any]:
         if not self.moments:
             return rounded([v / self.unit for v in values], 7)
-        start = datetime.fromtimestamp(0, UTC)
-        return [(start + timedelta(seconds=float(v))).strftime("%Y-%m-%dT%H:%M:%S") for v in values]
+        return [from_unix(float(v)).strftime("%Y-%m-%dT%H:%M:%S") for v in values]
 
     def length(self, width: float) -> float:
         """A width on the axis; Plotly counts that of moments in milliseconds."""
