@@ -29,9 +29,9 @@ from watchkeeper.tables import (
     counts,
     counts_by_segment,
     fitted,
-    freeze,
     infer,
     row_copies,
+    segmentation,
     unique,
 )
 
@@ -117,7 +117,9 @@ class Baseline:
         try:
             body = json.loads(Path(path).read_text(encoding="utf-8"))
             if body["format"] != FORMAT:
-                raise DataError(f"{path} is of format {body['format']}; this release reads format {FORMAT}")
+                raise DataError(
+                    f"{path} is of format {body['format']}; this release reads format {FORMAT}: make it anew"
+                )
             return cls(
                 config=ModelConfig.model_validate(body["config"]) if body["config"] else None,
                 columns={name: ColumnConfig.model_validate(column) for name, column in body["columns"].items()},
@@ -134,7 +136,7 @@ class Baseline:
                 copies={name: Copies(dict(c["times"]), c["part"]) for name, c in body["copies"].items()},
             )
         except OSError as problem:
-            raise DataError(f"{path} cannot be read: {problem.strerror}") from problem
+            raise DataError(f"{path} cannot be read: {problem.strerror}; check the path") from problem
         except (ValueError, KeyError, TypeError, ValidationError) as problem:
             raise DataError(f"{path} is no baseline, or a damaged one; make it anew from the reference") from problem
 
@@ -213,7 +215,7 @@ def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None, 
     parts = []
     for by in model.segmentations if model else _segmentations(segments, columns):
         if all(name in profiles for name in by):
-            parts.append(freeze(side, wanted, booleans, by))
+            parts.append(segmentation(side, wanted, booleans, by))
     present = {name: feature for name, feature in wanted.items() if name in profiles}
     parted = {
         name: one

@@ -33,7 +33,10 @@ _NEVER = Window(from_unix(0), from_unix(1))
 
 
 class Comparison(Findings):
-    """What `compare` found. It shows itself in a notebook and writes itself as a report."""
+    """What `compare` found: the attributes of `Findings`.
+
+    It shows itself in a notebook, and writes itself as a report with `save_html` and as data with `save_json`.
+    """
 
     def save_html(self, path: str | Path) -> None:
         """Write a report that opens in any browser, offline. Raises DataError where it cannot be written."""
@@ -92,6 +95,9 @@ def compare(
     - Kolmogorov-Smirnov and Jensen-Shannon distance: 0.1 (both reach from 0 to 1);
     - Wasserstein distance: 0.1 standard deviations;
     - rows, and values of an id, that come several times: a share of 0.01 more than chance and the reference explain.
+
+    Dates and times move on by nature, so no limit holds on where they lie; of a unique column no distribution is
+    looked at.
 
     Where the reference is so small that it cannot have seen all that is normal, the limits on what it has not seen are
     raised. A limit in a configuration is taken as it stands. What a configuration says of its columns (`min`, `max`,

@@ -30,10 +30,15 @@ class Look:
     """One metric of one column, held to one limit.
 
     Attributes:
+        column: its name, that of a text's descriptor such as `note.length`, or `ROWS` for whole rows.
         segment: the part of the rows, such as `country=NL`; "" for all.
-        value, low, high: the metric and the interval of its true value; None where it has none.
+        metric: the name of one in `METRICS`, or `MISSING`, `DUPLICATES` or `DUPLICATE_IDS`.
+        monitor: the name of the one that asked for the look.
+        value, low, high: the metric, or its change from the reference where the limit is `relative`, and the interval
+            of its true value; None where it has none. In the metric's unit, shares from 0 to 1.
         limit: None for a column that is missing, which nothing limits.
         direction, relative: as in a monitor.
+        n_current, n_baseline: the rows behind the value on both sides.
         status, reason: what was found, and why, as a sentence.
         detail: what the metric says beside its value, such as the new categories.
         kind: of the column.

@@ -48,7 +48,7 @@ class Side:
         """How many there are. Raises DataError if none."""
         rows = int(self.scalars({"rows": self.table.count()})["rows"])
         if not rows:
-            raise DataError(f"{self.title} has no rows")
+            raise DataError(f"{self.title} has no rows; check how they were chosen")
         return rows
 
 
@@ -204,7 +204,7 @@ def counts_by_period(
     return whole, [(start, part) for start, part in parts if any(profile.n for profile in part.values())]
 
 
-def freeze(
+def segmentation(
     side: Side, features: Mapping[str, Feature], booleans: Sequence[str], columns: tuple[str, ...]
 ) -> Segmentation:
     """The segments that a reference gives by these columns, which are categorical features of their own names."""

@@ -223,12 +223,8 @@ def baseline(monitor: MonitorConfig) -> str:
 
 def lasted(start: datetime, end: datetime) -> str:
     """How long something lasted, to two units."""
-    seconds = max(int((end - start).total_seconds()), 0)
-    days, rest = divmod(seconds, 86_400)
-    hours, minutes = rest // 3600, rest % 3600 // 60
-    parts = [(days, "d"), (hours, "h"), (minutes, "min")]
-    shown = [f"{count}{THIN}{unit}" for count, unit in parts if count][:2]
-    return " ".join(shown) or "under a minute"
+    minutes = (end - start) // timedelta(minutes=1)
+    return span(60 * minutes) if minutes > 0 else "under a minute"
 
 
 def sentence(reason: Reason | str) -> str:

@@ -97,7 +97,7 @@ def read(connection: ibis.BaseBackend, data: Any, name: str) -> ir.Table:
         return data
     arrow = data if isinstance(data, pa.Table) else _arrow(data, name)
     if not arrow.num_columns:
-        raise DataError(f"{name} has no columns")
+        raise DataError(f"{name} has no columns; check how it was made")
     seen: dict[str, str] = {}
     for column in arrow.column_names:
         if (other := seen.get(column.lower())) is not None:
@@ -160,7 +160,7 @@ def _read_path(connection: ibis.BaseBackend, path: Path, name: str) -> ir.Table:
     if path.is_dir():
         kinds = [kind for kind in ("parquet", "csv") if any(path.rglob(f"*.{kind}"))]
         if not kinds:
-            raise DataError(f"the folder {path} holds no .parquet and no .csv file")
+            raise DataError(f"the folder {path} holds no .parquet and no .csv file; name the one that does")
         target, kind = str(path / "**" / f"*.{kinds[0]}"), kinds[0]
     else:
         target = str(path)
@@ -168,7 +168,7 @@ def _read_path(connection: ibis.BaseBackend, path: Path, name: str) -> ir.Table:
         if kind == "csv" and not target.endswith((".csv", ".csv.gz", ".tsv", ".txt")):
             raise DataError(f"{path} is neither .csv nor .parquet; convert it or rename it to what it is")
         if not pattern and path.stat().st_size == 0:
-            raise DataError(f"{path} is empty: it has no header and no rows")
+            raise DataError(f"{path} is empty: it has no header and no rows; check how it was written")
     try:
         return connection.read_parquet(target) if kind == "parquet" else _parsed(connection, target, name)
     except duckdb.Error as problem:
