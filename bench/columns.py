@@ -14,12 +14,12 @@ import pyarrow as pa
 
 import watchkeeper
 from watchkeeper.comparison import looks
-from watchkeeper.findings import Look
+from watchkeeper.comparison.findings import Look
+from watchkeeper.comparison.tables import FEW_VALUES
 from watchkeeper.monitors import Watch
 from watchkeeper.profiles import Profile, Subject, categorical, numeric
 from watchkeeper.schema import Kind
 from watchkeeper.stats.grid import Grid
-from watchkeeper.tables import FEW_VALUES
 
 BUDGET = 0.05
 """The probability of any breach that `compare` allows itself where it is told no other."""

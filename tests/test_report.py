@@ -19,7 +19,7 @@ import pytest
 
 from watchkeeper.charts import distribution, shares_by_period
 from watchkeeper.comparison import Comparison, compare
-from watchkeeper.comparison_report import report_of
+from watchkeeper.comparison.report import report_of
 from watchkeeper.errors import DataError
 from watchkeeper.report import OPEN_COLUMNS, Cell, Column, Finding, Report, Row, Table, glance, page, sketch
 from watchkeeper.stats.grid import Grid

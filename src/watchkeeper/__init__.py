@@ -15,20 +15,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from watchkeeper.baselines import Baseline, profile
     from watchkeeper.client import Client
-    from watchkeeper.comparison import Comparison, compare
+    from watchkeeper.comparison import Baseline, Comparison, compare, profile
 
     __version__: str
 
 __all__ = ["Baseline", "Client", "Comparison", "__version__", "compare", "profile"]
 
 _HOMES = {
-    "Baseline": "watchkeeper.baselines",
+    "Baseline": "watchkeeper.comparison",
     "Client": "watchkeeper.client",
     "Comparison": "watchkeeper.comparison",
     "compare": "watchkeeper.comparison",
-    "profile": "watchkeeper.baselines",
+    "profile": "watchkeeper.comparison",
 }
 
 

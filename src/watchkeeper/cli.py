@@ -25,8 +25,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.tree import Tree
 
-from watchkeeper import baselines, comparison, config, events, terminal, words
-from watchkeeper import contract as contracts
+from watchkeeper import config, events, words
+from watchkeeper.comparison import compare, profile, terminal
+from watchkeeper.comparison.contract import propose
 from watchkeeper.demo.story import SERVING, Demo, Story
 from watchkeeper.engine import Engine
 from watchkeeper.errors import DataError, StateError, WatchkeeperError
@@ -157,7 +158,7 @@ def check(
 ) -> None:
     """Compare two data sets. Exit code 0: healthy. 1: a limit is breached. 2: the comparison could not be made."""
     with _patience("Comparing the two data sets"):
-        found = comparison.compare(str(reference), str(current), config=config_file, timestamp=timestamp)
+        found = compare(str(reference), str(current), config=config_file, timestamp=timestamp)
     if html is not None:
         found.save_html(html)
     if json_file == Path("-"):
@@ -180,7 +181,7 @@ def keep_profile(
     ] = None,
 ) -> None:
     """Keep of a reference what `check` needs, so that it is not read again: counts, no rows."""
-    found = baselines.profile(str(reference), config=config_file)
+    found = profile(str(reference), config=config_file)
     found.save(baseline)
     columns = words.count(len(found.columns), "column")
     out.print(f"{columns} of {found.rows:,} rows are kept in {baseline}", soft_wrap=True)
@@ -196,7 +197,7 @@ def contract(
 ) -> None:
     """Propose what the columns are agreed to be, from data that are known to be good: their kinds, ranges, categories,
     missing values and what stands for them. It is a configuration to edit, for `watchkeeper check --config`."""
-    text = contracts.propose(str(reference), name or reference.stem.partition(".")[0])
+    text = propose(str(reference), name or reference.stem.partition(".")[0])
     if out_file is None:
         sys.stdout.write(text)
     else:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from watchkeeper.baselines import default_model
 from watchkeeper.comparison import looks
-from watchkeeper.findings import Look
+from watchkeeper.comparison.baselines import default_model
+from watchkeeper.comparison.findings import Look
 from watchkeeper.monitors import Watch, plan
 from watchkeeper.profiles import Profile, Subject
 from watchkeeper.schema import ColumnConfig, Kind

@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 
 from watchkeeper import policy
-from watchkeeper.baselines import ROWS, Baseline
-from watchkeeper.findings import DUPLICATE_IDS, DUPLICATES, MISSING, Look
+from watchkeeper.comparison.baselines import ROWS, Baseline
+from watchkeeper.comparison.findings import DUPLICATE_IDS, DUPLICATES, MISSING, Look
+from watchkeeper.comparison.tables import Side, counts, row_copies
 from watchkeeper.metrics import METRICS
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Reason, Status
@@ -17,7 +18,6 @@ from watchkeeper.stats.copies import more_repeats, repeats
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.store.sources import kind_of
 from watchkeeper.store.tallies import copies, sample
-from watchkeeper.tables import Side, counts, row_copies
 
 ALIKE = 0.75
 """Names whose matching parts (Ratcliff and Obershelp 1988) are at least this share of both are similar."""

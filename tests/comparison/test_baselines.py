@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from watchkeeper.baselines import Baseline, profile
 from watchkeeper.comparison import compare
+from watchkeeper.comparison.baselines import Baseline, profile
 from watchkeeper.errors import ConfigError, DataError
 from watchkeeper.profiles import merge
 from watchkeeper.schema import ColumnConfig, Kind, ModelConfig, MonitorConfig

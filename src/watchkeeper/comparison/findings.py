@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from watchkeeper import policy, words
-from watchkeeper.baselines import ROWS
+from watchkeeper.comparison.baselines import ROWS
 from watchkeeper.metrics import METRICS
 from watchkeeper.profiles import Subject
 from watchkeeper.records import Reason, Status

@@ -10,9 +10,9 @@ import numpy as np
 from watchkeeper import charts, words
 from watchkeeper.charts.distributions import others
 from watchkeeper.charts.periods import BANDS
-from watchkeeper.findings import Findings, Look
+from watchkeeper.comparison.findings import Findings, Look
+from watchkeeper.comparison.overview import MARKS, WORDS, Line, lines, rank, tone_of
 from watchkeeper.metrics import METRICS
-from watchkeeper.overview import MARKS, WORDS, Line, lines, rank, tone_of
 from watchkeeper.periods import share_of, step_of
 from watchkeeper.profiles import OTHER_VALUES, Profile, Subject
 from watchkeeper.report import Cell, Column, Finding, Report, Row, Table

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from watchkeeper.baselines import profile
 from watchkeeper.comparison import Comparison, compare
-from watchkeeper.findings import Look
+from watchkeeper.comparison.baselines import profile
+from watchkeeper.comparison.findings import Look
 from watchkeeper.schema import ColumnConfig, Kind, ModelConfig
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from watchkeeper import words
-from watchkeeper.findings import MISSING, Findings, Look
+from watchkeeper.comparison.findings import MISSING, Findings, Look
 from watchkeeper.policy import EXPLAINING
 from watchkeeper.records import Status
 from watchkeeper.summaries import missing_share

@@ -12,6 +12,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from watchkeeper import policy
+from watchkeeper.comparison.tables import (
+    Side,
+    boolean_columns,
+    counts,
+    counts_by_segment,
+    fitted,
+    infer,
+    row_copies,
+    segmentation,
+    unique,
+)
 from watchkeeper.config import load, only_model
 from watchkeeper.errors import ConfigError, DataError, did_you_mean
 from watchkeeper.monitors import MODEL_COLUMNS, Watch, plan
@@ -23,17 +34,6 @@ from watchkeeper.stats.grid import INVALID, Grid
 from watchkeeper.store import sources, tallies
 from watchkeeper.store.files import write
 from watchkeeper.store.tallies import sample
-from watchkeeper.tables import (
-    Side,
-    boolean_columns,
-    counts,
-    counts_by_segment,
-    fitted,
-    infer,
-    row_copies,
-    segmentation,
-    unique,
-)
 
 ENDING = ".baseline"
 """Of the files that baselines are saved in."""

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from watchkeeper.comparison import Comparison, compare
-from watchkeeper.terminal import show
+from watchkeeper.comparison.terminal import show
 
 
 def frame(rows: int, seed: int, shift: float = 0.0) -> pd.DataFrame:

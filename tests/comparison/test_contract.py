@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from watchkeeper import contract
-from watchkeeper.comparison import compare
+from watchkeeper.comparison import compare, contract
 from watchkeeper.config import loads
 from watchkeeper.errors import DataError
 from watchkeeper.schema import ColumnConfig

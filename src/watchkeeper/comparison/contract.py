@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from watchkeeper.comparison.tables import Side, boolean_columns, counts, fitted, infer, unique
 from watchkeeper.errors import DataError, listed
 from watchkeeper.events import RESERVED
 from watchkeeper.profiles import Profile
@@ -17,7 +18,6 @@ from watchkeeper.stats.estimates import proportion
 from watchkeeper.stats.grid import SENTINELS
 from watchkeeper.store import sources
 from watchkeeper.store.tallies import sample
-from watchkeeper.tables import Side, boolean_columns, counts, fitted, infer, unique
 
 MOST_CATEGORIES = 100
 """A column with more categories has them learned from the reference at each comparison."""

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from watchkeeper import words
-from watchkeeper.findings import Findings
-from watchkeeper.overview import MARKS, Line, lines
+from watchkeeper.comparison.findings import Findings
+from watchkeeper.comparison.overview import MARKS, Line, lines
 from watchkeeper.records import Status
 
 STYLES = {"bad": "bold red", "warn": "yellow", "good": "green", "quiet": "dim"}

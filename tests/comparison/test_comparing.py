@@ -18,10 +18,10 @@ import pyarrow.parquet
 import pytest
 from scipy.stats import binom, ks_2samp, wasserstein_distance
 
-from watchkeeper.baselines import Baseline, default_model, profile
 from watchkeeper.comparison import Comparison, compare, looks
+from watchkeeper.comparison.baselines import Baseline, default_model, profile
+from watchkeeper.comparison.findings import Look
 from watchkeeper.errors import ConfigError, DataError
-from watchkeeper.findings import Look
 from watchkeeper.monitors import plan
 from watchkeeper.profiles import Subject
 from watchkeeper.records import Status

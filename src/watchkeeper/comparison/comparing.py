@@ -14,18 +14,21 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from watchkeeper import comparison_report, policy, report, structure
-from watchkeeper.baselines import ENDING, ROWS, Baseline, Segments, profile
+from watchkeeper import policy
+from watchkeeper.comparison import structure
+from watchkeeper.comparison.baselines import ENDING, ROWS, Baseline, Segments, profile
+from watchkeeper.comparison.findings import Findings, Look
+from watchkeeper.comparison.report import report_of
+from watchkeeper.comparison.tables import Side, check_time, counts, counts_by_period, counts_by_segment, first_time
 from watchkeeper.errors import ConfigError, DataError, did_you_mean, listed
-from watchkeeper.findings import Findings, Look
 from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, measure
 from watchkeeper.periods import since
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Status
+from watchkeeper.report import glance, page
 from watchkeeper.schema import Config, Feature, Kind, ModelConfig
 from watchkeeper.store import sources
 from watchkeeper.store.files import write
-from watchkeeper.tables import Side, check_time, counts, counts_by_period, counts_by_segment, first_time
 from watchkeeper.windows import Window, from_unix
 
 _NEVER = Window(from_unix(0), from_unix(1))
@@ -40,10 +43,10 @@ class Comparison(Findings):
 
     def save_html(self, path: str | Path) -> None:
         """Write a report that opens in any browser, offline. Raises DataError where it cannot be written."""
-        write(path, report.page(comparison_report.report_of(self), datetime.now(UTC)))
+        write(path, page(report_of(self), datetime.now(UTC)))
 
     def _repr_html_(self) -> str:
-        return report.glance(comparison_report.report_of(self))
+        return glance(report_of(self))
 
 
 def compare(
