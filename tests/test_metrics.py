@@ -10,7 +10,7 @@ import pytest
 
 from watchkeeper.errors import ConfigError
 from watchkeeper.metrics import METRICS, drift, encoding, find, load_plugins, metric, performance, quality, service
-from watchkeeper.profiles import Profile, Subject, categorical, numeric, place
+from watchkeeper.profiles import Profile, Subject, categorical, hashed, numeric
 from watchkeeper.schema import ColumnConfig, Kind
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import INVALID, NULL, Grid
@@ -127,7 +127,7 @@ def test_of_very_many_values_only_those_are_new_that_surely_are() -> None:
     found = find("new_category").compute(subject(now, before), ALPHA)
     assert min(map(int, found.detail["values"])) >= 5000
     limit = min(now.limit, before.limit)
-    assert found.value == sum(place(f"{i}") < limit for i in range(5000, 7500)) / 5000
+    assert found.value == sum(hashed(f"{i}") < limit for i in range(5000, 7500)) / 5000
     agreed = ColumnConfig(kind=Kind.CATEGORICAL, categories=tuple(f"{i}" for i in range(2500, 5000)))
     seen = find("new_category").compute(replace(subject(now, before), contract=agreed), ALPHA)
     assert seen.value is not None
@@ -143,7 +143,7 @@ def test_a_value_that_may_be_among_the_others_is_not_taken_as_gone() -> None:
     now = categorical({v: n for v, n in every.items() if v not in ("7", "8")}, known=before.words)
     assert find("vanished_category").compute(subject(now, before), ALPHA).detail["values"] == {"7": 101, "8": 101}
     other = categorical({v: n for v, n in every.items() if v not in ("7", "8")}, known=("1",))
-    sure = {v: 101 for v in ("7", "8") if place(v) < other.limit}
+    sure = {v: 101 for v in ("7", "8") if hashed(v) < other.limit}
     assert len(sure) < 2
     assert find("vanished_category").compute(subject(other, before), ALPHA).detail["values"] == sure
 

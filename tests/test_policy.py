@@ -12,7 +12,7 @@ from scipy import stats
 from watchkeeper import policy
 from watchkeeper.metrics import METRICS
 from watchkeeper.monitors import plan
-from watchkeeper.profiles import Profile, Subject, categorical, place
+from watchkeeper.profiles import Profile, Subject, categorical, hashed
 from watchkeeper.schema import ColumnConfig, Kind, ModelConfig
 from watchkeeper.stats.grid import Floats
 
@@ -101,11 +101,11 @@ def test_what_a_reference_missed_is_no_more_than_is_allowed_for(shape: str, rows
     drawn = np.random.default_rng(1).multinomial(rows, share, size=REPS)
     missed = (share * (drawn == 0)).sum(axis=1)
     least = unseen(categorical({"a": rows}))
-    places, failed = np.array([place(str(v)) for v in range(len(share))]), 0
+    hashes, failed = np.array([hashed(str(v)) for v in range(len(share))]), 0
     for i in np.flatnonzero(missed > least / 20):  # what little the others missed is always allowed for
         baseline = categorical({str(v): int(n) for v, n in enumerate(drawn[i]) if n})
         # beyond the limit of a baseline that folds, new_category calls nothing new
-        sure = share[(drawn[i] == 0) & (places < baseline.limit)].sum()
+        sure = share[(drawn[i] == 0) & (hashes < baseline.limit)].sum()
         failed += bool(sure > unseen(baseline))
     assert failed <= stats.binom.ppf(0.9999, REPS, ALPHA)
 

@@ -26,9 +26,9 @@ from watchkeeper.profiles import (
     categorical,
     common,
     cut,
+    hashed,
     merge,
     numeric,
-    place,
 )
 from watchkeeper.records import ALL
 from watchkeeper.schema import Kind
@@ -270,9 +270,9 @@ def test_a_vocabulary_is_all_values_or_the_most_frequent_ones() -> None:
     found = categorical(many, known=None)
     assert (found.known, len(found.values)) == (KNOWN, KNOWN + STRANGERS)
     assert found.words == tuple(f"{i:04}" for i in range(1500, 2000))
-    rest = sorted(many.keys() - {*found.words}, key=place)
+    rest = sorted(many.keys() - {*found.words}, key=hashed)
     assert found.values[KNOWN:] == tuple(sorted(rest[:STRANGERS]))
-    assert found.limit == place(rest[STRANGERS])
+    assert found.limit == hashed(rest[STRANGERS])
     assert found.others == sum(many[value] for value in rest[STRANGERS:])
     rare = categorical(dict.fromkeys(many, 1), known=None)
     assert rare.known == 0  # which of them occurred twice would be chance

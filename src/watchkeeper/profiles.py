@@ -69,8 +69,8 @@ class Profile:
     `NULL` (numeric) or in `nulls` (categorical). `low` and `high` are the least and greatest finite value.
 
     The first `known` of `values` are of the column's vocabulary, which `vocabulary` names (None: of several). The rest
-    are strangers: all those whose `place` is before `limit`. Those from there on are not told apart: they are `others`
-    rows.
+    are strangers: all those whose hash (`hashed`) is below `limit`. Those from there on are not told apart: they are
+    `others` rows.
     """
 
     grid: str
@@ -134,7 +134,7 @@ class Profile:
             return True
         if value in other._known and self.vocabulary is not None and self.vocabulary == other.vocabulary:
             return True
-        return place(value) < self.limit
+        return hashed(value) < self.limit
 
     @cached_property
     def _known(self) -> frozenset[str]:
@@ -209,7 +209,7 @@ def categorical(
 
     Args:
         known: the column's vocabulary; None to take the values that are most frequent here.
-        others: rows whose values are folded already: all strangers from the place `limit` on.
+        others: rows whose values are folded already: all strangers whose hash is `limit` or above.
     """
     shown: Counter[str] = Counter()
     for value, count in counts.items():
@@ -220,22 +220,22 @@ def categorical(
 
 
 def most_frequent(counts: Mapping[str, int]) -> list[str]:
-    """The vocabulary that a column's first data give, most frequent first; of equally frequent ones by `place`."""
+    """The vocabulary that a column's first data give, most frequent first; of equally frequent ones by their hash."""
     if len(counts) <= KNOWN and sum(map(_size, counts)) <= ROOM:
         return sorted(counts)
     enough = [value for value, count in counts.items() if count >= ENOUGH]
-    ranked = sorted(enough, key=lambda value: (-counts[value], place(value)))
+    ranked = sorted(enough, key=lambda value: (-counts[value], hashed(value)))
     return ranked[: min(_fitting(ranked), KNOWN)]
 
 
 def cut(value: str) -> str:
     """A value as it is kept: very long ones by their beginning and their hash."""
-    return value if len(value) <= LONGEST else f"{value[:HEAD]}…{place(value)[:TAIL]}"
+    return value if len(value) <= LONGEST else f"{value[:HEAD]}…{hashed(value)[:TAIL]}"
 
 
 @lru_cache(maxsize=100_000)
-def place(value: str) -> str:
-    """Where a value stands among the strangers: its MD5, which every engine has. No secret hangs on it."""
+def hashed(value: str) -> str:
+    """A value's MD5, which every engine has; it orders the strangers. No secret hangs on it."""
     return md5(value.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -257,17 +257,17 @@ def _fitting(values: Iterable[str]) -> int:
 def _categorical(
     counts: Mapping[str, int], nulls: int, words: frozenset[str], vocabulary: str | None, others: int, limit: str
 ) -> Profile:
-    """The profile that keeps the strangers of the smallest places, and folds the rest.
+    """The profile that keeps the strangers of the smallest hashes, and folds the rest.
 
     What is folded depends on the rows together alone: whatever is folded in a part has as many strangers before it
     there, or as little room, as in the whole, so it is folded in the whole too; and the whole's limit, where it is not
-    one of a part's, is the place of a stranger that its parts kept.
+    one of a part's, is the hash of a stranger that its parts kept.
     """
     strangers = [value for value in counts if value not in words]
     if limit != UNBOUNDED or len(strangers) > STRANGERS or sum(map(_size, strangers)) > ROOM:
-        ranked = sorted((value for value in strangers if place(value) < limit), key=place)
+        ranked = sorted((value for value in strangers if hashed(value) < limit), key=hashed)
         kept = ranked[: min(_fitting(ranked), STRANGERS)]
-        limit = place(ranked[len(kept)]) if len(kept) < len(ranked) else limit
+        limit = hashed(ranked[len(kept)]) if len(kept) < len(ranked) else limit
         others += sum(counts[value] for value in strangers) - sum(counts[value] for value in kept)
         strangers = kept
     known = sorted(words & counts.keys())

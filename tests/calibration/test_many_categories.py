@@ -11,7 +11,7 @@ from scipy import stats
 
 from watchkeeper.metrics import drift, find, quality
 from watchkeeper.policy import unseen
-from watchkeeper.profiles import OTHER_VALUES, Profile, Subject, categorical, place
+from watchkeeper.profiles import OTHER_VALUES, Profile, Subject, categorical, hashed
 
 VALUES, ROWS, RUNS = 20_000, 50_000, 60
 ALPHA = 0.01
@@ -68,7 +68,7 @@ def test_a_vanished_value_is_named() -> None:
 def test_a_new_frequent_value_is_named_where_its_hash_is_small_and_told_of_otherwise() -> None:
     rng = np.random.default_rng(5)
     baseline = categorical(drawn(rng, 1.0), known=None)
-    names = sorted((f"new {i}" for i in range(500)), key=place)
+    names = sorted((f"new {i}" for i in range(500)), key=hashed)
     for name in (*names[:5], *names[-5:]):
         counts = {**drawn(rng, 1.0, rows=ROWS - 5000), name: 5000}
         sides = subject(categorical(counts, known=baseline.words), baseline)

@@ -393,7 +393,7 @@ def united(parts: Sequence[ir.Table]) -> ir.Table:
 
 @ibis.udf.scalar.builtin(name="md5", signature=((dt.string,), dt.string))
 def _md5(text):  # type: ignore[no-untyped-def]
-    """`profiles.place`, in every engine's word for it."""
+    """`profiles.hashed`, in every engine's word for it."""
 
 
 def vocabularies(plans: Iterable[Plan]) -> pa.Table:
@@ -412,7 +412,7 @@ def folded(counted: ir.Table, groups: Sequence[str], plans: Sequence[Plan], know
         counted: rows of `column`, other groups, `value` and `n`.
         known: what `vocabularies` gives, as a table of the same engine, where it is not to be put there here.
 
-    Returns these rows, with a `bin`: null, or `FOLDED` for the rest, whose `value` is then the smallest of the places
+    Returns these rows, with a `bin`: null, or `FOLDED` for the rest, whose `value` is then the smallest of the hashes
     that its values have.
     """
     long = counted.value.length() > profiles.LONGEST
@@ -424,21 +424,21 @@ def folded(counted: ir.Table, groups: Sequence[str], plans: Sequence[Plan], know
         shown = shown.mutate(kept=shown.value.isnull() | shown["known value"].notnull())
     else:
         shown = shown.mutate(kept=shown.value.isnull())
-    shown = shown.mutate(place=_md5(shown.value))
-    near = ibis.row_number().over(group_by=groups, order_by=shown.place) < profiles.KNOWN + profiles.STRANGERS
+    shown = shown.mutate(hashed=_md5(shown.value))
+    near = ibis.row_number().over(group_by=groups, order_by=shown.hashed) < profiles.KNOWN + profiles.STRANGERS
     kept = shown.kept | near
     if own := [plan.name for plan in plans if plan.kind is Kind.CATEGORICAL and plan.known is None]:
-        rank = ibis.row_number().over(group_by=groups, order_by=[shown.n.desc(), shown.place])
+        rank = ibis.row_number().over(group_by=groups, order_by=[shown.n.desc(), shown.hashed])
         kept |= shown.column.isin(own) & (rank < profiles.KNOWN)
     shown = shown.mutate(kept=kept)
     rows = shown.mutate(
         value=ibis.ifelse(shown.kept, shown.value, ibis.null("string")),
         bin=ibis.ifelse(shown.kept, ibis.null("int64"), FOLDED),
-        place=ibis.ifelse(shown.kept, ibis.null("string"), shown.place),
+        hashed=ibis.ifelse(shown.kept, ibis.null("string"), shown.hashed),
     )
     whole = rows.n.cast("float64").sum().cast("int64")  # DuckDB sums whole numbers as ones of 128 bits, unseen by Ibis
-    rest = rows.group_by([*groups, "value", "bin"]).agg(n=whole, place=rows.place.min())
-    return rest.select(*groups, "bin", "n", value=rest.value.coalesce(rest.place))
+    rest = rows.group_by([*groups, "value", "bin"]).agg(n=whole, hashed=rows.hashed.min())
+    return rest.select(*groups, "bin", "n", value=rest.value.coalesce(rest.hashed))
 
 
 def _counted(table: ir.Table, plan: Plan, keys: Mapping[str, ir.Column]) -> ir.Table:
