@@ -196,16 +196,16 @@ def _compare(baseline: Baseline, after: Side, false_alarms: float, timestamp: st
     current, parts = counts_by_period(*sides, timestamp) if timestamp else (counts(*sides), [])
     subjects = {
         name: Subject(
-            current[name],
-            baseline.profiles[name],
-            baseline.grids.get(name),
-            model.threshold,
-            1,
-            1,
-            {},
-            {},
-            tuple((start, part[name]) for start, part in parts),
-            model.columns.get(name),
+            current=current[name],
+            baseline=baseline.profiles[name],
+            grid=baseline.grids.get(name),
+            threshold=model.threshold,
+            grains=1,
+            baseline_grains=1,
+            labelled={},
+            baseline_labelled={},
+            parts=tuple((start, part[name]) for start, part in parts),
+            contract=model.columns.get(name),
         )
         for name in chosen
     }
