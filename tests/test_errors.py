@@ -9,7 +9,7 @@ def test_a_name_that_is_nearly_known_is_asked_about() -> None:
 
 def test_other_names_bring_all_that_are_known() -> None:
     assert did_you_mean("zzzz", iter(["age", "income"])) == "known are: age, income"
-    assert did_you_mean("zzzz", ["age"], "its features are") == "its features are: age"
+    assert did_you_mean("zzzz", ["age"], "its features are") == "its features are age"
     assert did_you_mean("zzzz", []) == "known are: none"
 
 

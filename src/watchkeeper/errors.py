@@ -58,11 +58,12 @@ class MissingExtraError(WatchkeeperError):
     """An optional package is needed and not installed."""
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str = "known are") -> str:
-    """How a message about an unknown name ends: with the nearest known one, or else with all that are known."""
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "known are:") -> str:
+    """How a message about an unknown name ends: with the nearest known one; or else, after the words `otherwise`, with
+    all that are known."""
     known = [*known]
     nearest = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f'did you mean "{nearest[0]}"?' if nearest else f"{otherwise}: {listed(known) or 'none'}"
+    return f'did you mean "{nearest[0]}"?' if nearest else f"{otherwise} {listed(known) or 'none'}"
 
 
 def listed(names: Iterable[str]) -> str:

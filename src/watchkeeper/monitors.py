@@ -152,7 +152,7 @@ def _columns(monitor: MonitorConfig, metric: Metric, config: ModelConfig) -> Ite
     known = {**{name: feature.kind for name, feature in features.items()}, **MODEL_COLUMNS}
     for name in monitor.columns:
         if name not in known:
-            hint = did_you_mean(name, known, "known columns")
+            hint = did_you_mean(name, known, "known columns:")
             raise ConfigError(f'there is no column "{name}"; {hint}', ("columns",))
         if known[name] not in metric.kinds:
             raise ConfigError(
@@ -167,7 +167,7 @@ def _causes_exist(causes: Iterable[str]) -> None:
     known = sorted({metric.cause for metric in METRICS.values()})
     for cause in causes:
         if cause not in known:
-            hint = did_you_mean(cause, known, "known causes")
+            hint = did_you_mean(cause, known, "known causes:")
             raise ConfigError(f'retrain: no metric has the cause "{cause}"; {hint}', ("retrain", "causes"))
 
 

@@ -86,5 +86,5 @@ def find(name: str) -> Metric:
     try:
         return METRICS[name]
     except KeyError:
-        hint = did_you_mean(name, sorted(METRICS), "known metrics")
+        hint = did_you_mean(name, sorted(METRICS), "known metrics:")
         raise ConfigError(f'there is no metric "{name}"; {hint}', ("metric",)) from None

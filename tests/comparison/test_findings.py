@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from watchkeeper.comparison import compare
+from watchkeeper.comparison.findings import Look
 from watchkeeper.config import loads
-from watchkeeper.findings import Look
 
 
 def frame(rows: int = 1000, seed: int = 1) -> pd.DataFrame:
