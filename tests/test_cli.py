@@ -387,6 +387,12 @@ def test_check_writes_data_and_a_report(run: Run, folder: Path) -> None:
     assert {point["metric"] for point in json.loads(done.out)["points"]} == {"sentinel_rate", "null_rate"}
 
 
+def test_check_looks_within_segments(run: Run) -> None:
+    done = run("check", "reference.csv", "reference.csv", "--segment", "country", "--json", "-")
+    assert {"", "country=DE", "country=(missing)"} <= {point["segment"] for point in json.loads(done.out)["points"]}
+    refused(run("check", "reference.csv", "reference.csv", "--segment", "amount"), "made of categorical columns")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -155,10 +155,15 @@ def check(
     timestamp: Annotated[
         str | None, typer.Option(help="The column that says when a row was made: tells since when a limit is breached.")
     ] = None,
+    segment: Annotated[
+        list[str] | None,
+        typer.Option(help="A categorical column to look within as well, or several to cross: country,device."),
+    ] = None,
 ) -> None:
     """Compare two data sets. Exit code 0: healthy. 1: a limit is breached. 2: the comparison could not be made."""
     with _patience("Comparing the two data sets"):
-        found = compare(str(reference), str(current), config=config_file, timestamp=timestamp)
+        segments = [tuple(columns.split(",")) for columns in segment or ()]
+        found = compare(str(reference), str(current), config=config_file, timestamp=timestamp, segments=segments)
     if html is not None:
         found.save_html(html)
     if json_file == Path("-"):

@@ -118,7 +118,7 @@ def for_tables(config: ModelConfig) -> tuple[MonitorConfig, ...]:
                 columns="features",
                 above=limit,
                 relative="difference" if metric in ("null_rate", "invalid_rate", "infinite_rate") else None,
-                min_rows=10 if metric == "wasserstein" else 1,
+                min_rows=10 if metric in ("wasserstein", "constant") else 1,
             )
             for name, metric, limit in limits
         ),

@@ -824,3 +824,18 @@ def test_columns_of_very_many_values_are_compared_and_kept_small(tmp_path: Path)
     shown = (tmp_path / "zips.html").read_text()
     assert "All others, together" in shown
     assert "vanished" in shown
+
+
+def test_few_rows_are_called_unsure_only_where_they_show_more_than_noise() -> None:
+    chance = np.random.default_rng(1)
+
+    def rows(n: int) -> pa.Table:
+        numbers = {f"x{i}": chance.normal(size=n) for i in range(10)}
+        return pa.table(numbers | {f"c{i}": chance.choice(["a", "b", "c"], n) for i in range(5)})
+
+    reference = rows(5000)
+    for n, most in ((1, 0), (20, 4), (100, 4)):
+        unsure = [look for look in compare(reference, rows(n)).points if look.unsure]
+        assert len(unsure) <= most, [(look.column, look.metric, look.value) for look in unsure]
+    moved = rows(20).set_column(0, "x0", pa.array(chance.normal(0.8, 1, 20)))
+    assert "x0" in {look.column for look in compare(reference, moved).points if look.unsure or look.breach}

@@ -94,8 +94,10 @@ class Look:
 
     @property
     def unsure(self) -> bool:
-        """Whether the value lies outside the limit, but not with confidence."""
-        return self.reason == Reason.NOT_CONFIDENT.sentence
+        """Whether the value lies outside the limit without being certain to, and by more than its noise: what equal
+        data of so few rows show."""
+        known = self.reason == Reason.NOT_CONFIDENT.sentence and self.value is not None and self.limit is not None
+        return known and (self.direction == "below" or self.value - self.detail.get("noise", 0.0) > self.limit)
 
     @property
     def excess(self) -> float:

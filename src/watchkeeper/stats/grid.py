@@ -42,8 +42,8 @@ NULL, NAN, POSITIVE_INFINITY, NEGATIVE_INFINITY, INVALID, SENTINEL = (2_000_000_
 """Bin numbers beside a grid's own; `INVALID` is for what is no number at all, sentinel `i` is `SENTINEL + i`."""
 
 SENTINELS = (
-    *(float(s * v) for v in (1, 9, 99, 999, 9999, 99999, 999999, 9999999, 2147483647) for s in (-1, 1)),
-    -2147483648.0,
+    *(float(s * v) for v in (99, 999, 9999, 99999, 999999, 9999999, 2147483647) for s in (-1, 1)),
+    *(-1.0, -9.0, -2147483648.0),
 )
 """Values that systems write for "unknown". Those outside a column's reference range are counted apart."""
 DATE_SENTINELS = tuple(
