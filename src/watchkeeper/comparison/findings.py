@@ -90,7 +90,7 @@ class Look:
     @property
     def said(self) -> str:
         """The sentence without interval, limit and time."""
-        return self.reason if self.metric == MISSING else _said(self)
+        return self.reason if self.metric == MISSING or self.value is None else _said(self)
 
     @property
     def unsure(self) -> bool:
