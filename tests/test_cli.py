@@ -387,8 +387,10 @@ def test_check_writes_data_and_a_report(run: Run, folder: Path) -> None:
     assert {point["metric"] for point in json.loads(done.out)["points"]} == {"sentinel_rate", "null_rate"}
 
 
-def test_check_looks_within_segments(run: Run) -> None:
+def test_check_looks_within_segments(run: Run, folder: Path) -> None:
+    assert (folder / "reference.csv").exists()
     done = run("check", "reference.csv", "reference.csv", "--segment", "country", "--json", "-")
+    assert done.code == 0, done.err
     assert {"", "country=DE", "country=(missing)"} <= {point["segment"] for point in json.loads(done.out)["points"]}
     refused(run("check", "reference.csv", "reference.csv", "--segment", "amount"), "made of categorical columns")
 
