@@ -237,7 +237,7 @@ def _json(value: Any) -> str:
 
 def _packed(text: str) -> str:
     """A text as base64 of its gzip form, which no script element ends too soon; the same for the same text."""
-    return b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
 
 
 @cache

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import ibis
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -839,3 +841,12 @@ def test_few_rows_are_called_unsure_only_where_they_show_more_than_noise() -> No
         assert len(unsure) <= most, [(look.column, look.metric, look.value) for look in unsure]
     moved = rows(20).set_column(0, "x0", pa.array(chance.normal(0.8, 1, 20)))
     assert "x0" in {look.column for look in compare(reference, moved).points if look.unsure or look.breach}
+
+
+def test_ibis_tables_and_relations_compare_like_the_rows_that_they_are() -> None:
+    before, after = (pa.Table.from_pandas(frame(300, seed), preserve_index=False) for seed in (1, 2))
+    connection = ibis.duckdb.connect()
+    connection.con.register("after", after)
+    expected = compare(before, after).to_dict()
+    for dressed in (ibis.memtable(after), connection.table("after"), duckdb.connect().from_arrow(after)):
+        assert compare(before, dressed).to_dict() == expected

@@ -18,6 +18,7 @@ import ibis.expr.types as ir
 import narwhals.stable.v2 as nw
 import numpy as np
 import pyarrow as pa
+from ibis.expr.operations import InMemoryTable
 from narwhals.exceptions import NarwhalsError
 
 from watchkeeper import profiles
@@ -93,7 +94,7 @@ def read(connection: ibis.BaseBackend, data: Any, name: str) -> ir.Table:
     """
     if isinstance(data, (str, Path)):
         return _read_path(connection, Path(data), name)
-    if isinstance(data, ir.Table) and isinstance(ibis.get_backend(data), ibis.backends.duckdb.Backend):
+    if isinstance(data, ir.Table) and _is_here(data):
         return data
     arrow = data if isinstance(data, pa.Table) else _arrow(data, name)
     if not arrow.num_columns:
@@ -111,6 +112,11 @@ def read(connection: ibis.BaseBackend, data: Any, name: str) -> ir.Table:
         return connection.table(name)
     except duckdb.Error as problem:
         raise DataError(f"{name} cannot be read: {str(problem).splitlines()[0]}") from problem
+
+
+def _is_here(table: ir.Table) -> bool:
+    """Whether a table lies in a DuckDB that can be asked for it by name."""
+    return isinstance(ibis.get_backend(table), ibis.backends.duckdb.Backend) and not table.op().find(InMemoryTable)
 
 
 def _arrow(data: Any, name: str) -> pa.Table:
@@ -212,8 +218,16 @@ def _said(problem: duckdb.Error) -> str:
 
 def scalars(table: ir.Table, expressions: Mapping[str, ir.Scalar]) -> dict[str, Any]:
     """Several aggregates of a table in one pass."""
-    row: dict[str, Any] = table.aggregate(**expressions).to_pyarrow().to_pylist()[0]
+    wanted = table.aggregate(**expressions)
+    row: dict[str, Any] = fetch(wanted).cast(wanted.schema().to_pyarrow()).to_pylist()[0]
     return row
+
+
+def fetch(table: ir.Table) -> pa.Table:
+    """A table of a DuckDB connection in memory: as a relation, which is run to its end, since what `execute` gives
+    streams, and its full buffer can block a union for ever."""
+    connection = table.get_backend()
+    return connection.con.sql(connection.compile(table)).to_arrow_table()
 
 
 def kind_of(column: ir.Column) -> Kind | None:

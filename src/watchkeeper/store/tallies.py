@@ -10,11 +10,13 @@ import os
 from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from watchkeeper.profiles import Profile, numeric
 from watchkeeper.schema import Kind
@@ -27,6 +29,7 @@ from watchkeeper.store.sources import (
     connect,
     counts_of_values,
     declared,
+    fetch,
     folded,
     read,
     scalars,
@@ -63,7 +66,7 @@ def sample(table: ir.Table) -> ir.Table:
         return table
     numbered = table.mutate(**{ROW: ibis.row_number()})
     fraction = numbered[ROW] * round(2**32 * (5**0.5 - 1) / 2) % 2**32
-    return read(connect(), _run(numbered.filter(fraction * rows < SAMPLE * 2**32).drop(ROW)), "sample")
+    return read(connect(), fetch(numbered.filter(fraction * rows < SAMPLE * 2**32).drop(ROW)), "sample")
 
 
 def fit_grids(
@@ -77,10 +80,10 @@ def fit_grids(
     """
     if not columns:
         return {}
-    values = _run(table.select(**{name: _number(table[name], missing) for name, missing in columns.items()}))
+    values = fetch(table.select(**{name: _number(table[name], missing) for name, missing in columns.items()}))
     return {
-        name: Grid.fit(  # null is NaN here, and no grid is shaped by either
-            values.column(name).to_numpy().astype(float), DATE_SENTINELS if name in dates else SENTINELS
+        name: Grid.fit(
+            _array(values.column(name).combine_chunks().drop_null()), DATE_SENTINELS if name in dates else SENTINELS
         )
         for name in columns
     }
@@ -108,7 +111,7 @@ def _numeric(table: ir.Table, plans: Sequence[Plan], groups: int) -> list[dict[s
         wanted[GROUP] = table[GROUP].cast("int64")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for batch in _stream(table.select(**wanted)):
-            group = batch.column(GROUP).to_numpy() if groups > 1 else None
+            group = _array(batch.column(GROUP)) if groups > 1 else None
             flags = {name: batch.column(invalid(name)) for name in tallies if invalid(name) in wanted}
             columns = [batch.column(name) for name in tallies]
             for done in pool.map(_count, tallies.values(), columns, map(flags.get, tallies), repeat(group)):
@@ -121,14 +124,19 @@ def _numeric(table: ir.Table, plans: Sequence[Plan], groups: int) -> list[dict[s
 
 def _count(counts: Tally, column: pa.Array, flagged: pa.Array | None, group: Ints | None) -> None:
     if not column.null_count:
-        counts.add(column.to_numpy(), group)
+        counts.add(_array(column), group)
         return
-    there = column.is_valid().to_numpy(zero_copy_only=False)
-    counts.add(column.drop_null().to_numpy(), None if group is None else group[there])
-    wrong = flagged.fill_null(False).to_numpy(zero_copy_only=False) if flagged is not None else np.zeros_like(there)
+    there = _array(column.is_valid())
+    counts.add(_array(column.drop_null()), None if group is None else group[there])
+    wrong = _array(flagged) if flagged is not None else np.zeros_like(there)
     for code, which in ((INVALID, wrong), (NULL, ~there & ~wrong)):
         for of, rows in enumerate(np.bincount(np.zeros(which.sum(), int) if group is None else group[which]).tolist()):
             counts.add_special(code, rows, of)
+
+
+def _array(column: pa.Array) -> NDArray[Any]:
+    """A column without nulls as it lies in memory; Arrow's own way to NumPy would import pandas first."""
+    return np.from_dlpack(column.cast("uint8")).view(bool) if column.type == "bool" else np.from_dlpack(column)
 
 
 def _categorical(table: ir.Table, plans: Sequence[Plan], groups: int) -> list[dict[str, Profile]]:
@@ -158,7 +166,7 @@ def _folded(counted: ir.Table, plans: Sequence[Plan]) -> pa.Table:
             return connection.con.execute(f"SELECT *, NULL::BIGINT AS bin FROM {names[0]}").to_arrow_table()
         connection.con.register(names[1], vocabularies(plans))
         known = connection.table(names[1])
-        return _run(folded(connection.table(names[0]), ["column", "group"], plans, known))
+        return fetch(folded(connection.table(names[0]), ["column", "group"], plans, known))
     finally:
         connection.con.execute(f"DROP TABLE {names[0]}")
         connection.con.unregister(names[1])
@@ -187,12 +195,6 @@ def copies(table: ir.Table, columns: Sequence[str], rows: int) -> Copies:
 
 def _number(column: ir.Column, missing: Sequence[float | str]) -> ir.Column:
     return declared(column.cast("float64"), missing)
-
-
-def _run(table: ir.Table) -> pa.Table:
-    connection = table.get_backend()
-    # as a relation, which is run to its end: execute() streams, and its full buffer can block a union for ever
-    return connection.con.sql(connection.compile(table)).to_arrow_table()
 
 
 def _stream(table: ir.Table) -> Iterator[pa.RecordBatch]:
