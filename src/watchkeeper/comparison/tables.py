@@ -23,7 +23,7 @@ FEW_VALUES = 100
 """A column with at most so many different values is never taken for ids or free text."""
 TEXT_WORDS = 2
 """Values of many different texts with fewer words than this, on average, are ids."""
-MANY, KEYS, HEAD = 50_000, 2, 5_000
+MANY, KEYS, HEAD = 50_000, 2, 1_000
 """Of more rows than `MANY`, `KEYS` columns are looked at first for copies: those that differ most in `HEAD` rows."""
 
 AT = "at"

@@ -25,8 +25,6 @@ Ints = NDArray[np.int64]
 
 STEPS = 128
 """Bins between two neighbouring knots of a continuous grid."""
-CHUNK = 32_768
-"""Values that are counted at once: as many as stay in a processor's nearer memory through all steps."""
 DISCRETE = 2
 """Bins from one knot to the next of a discrete grid: the value at the knot itself, and all that lies between."""
 TAIL_STEPS = 8
@@ -218,11 +216,8 @@ class Tally:
 
     def add(self, values: Floats, groups: Ints | None = None) -> None:
         """Count values, shape (rows,): doubles, NaN for what is not a number. `groups` numbers each one's group."""
-        for start in range(0, len(values), CHUNK):
-            some = slice(start, start + CHUNK)
-            self._add(values[some], None if groups is None else groups[some])
-
-    def _add(self, values: Floats, groups: Ints | None) -> None:
+        if not len(values):
+            return
         first, last = self._grid.knots[0], self._grid.knots[-1]
         if not (values.min() >= first and values.max() < last):  # so too where there is a NaN
             inside = (values >= first) & (values < last)
