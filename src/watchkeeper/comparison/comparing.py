@@ -227,7 +227,7 @@ def _compare(baseline: Baseline, after: Side, false_alarms: float, timestamp: st
     total = len(watches) + len(wholes)
     alpha = min(false_alarms / total, LARGEST_ERROR)
     found = [structure.lacking(name, renamed.get(name), rows, baseline.rows) for name in missing]
-    found += [structure.duplicates(baseline, after, name, alpha) for name in wholes]
+    found += [structure.duplicates(baseline, after, rows, name, alpha) for name in wholes]
     found += looks(
         watches,
         {ALL: subjects, **parted},

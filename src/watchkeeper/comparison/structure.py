@@ -97,9 +97,9 @@ def wholes(baseline: Baseline, names: Sequence[str]) -> list[str]:
     return [name for name in baseline.copies if (there >= {*baseline.names} if name == ROWS else name in there)]
 
 
-def duplicates(baseline: Baseline, after: Side, name: str, alpha: float) -> Look:
-    """The look at rows, or at an id, that come several times."""
-    rows, contract = after.rows, baseline.columns.get(name)
+def duplicates(baseline: Baseline, after: Side, rows: int, name: str, alpha: float) -> Look:
+    """The look at rows, or at an id, that come several times; `rows` is how many the current data have."""
+    contract = baseline.columns.get(name)
     now = row_copies(after, baseline.names, rows) if name == ROWS else copies(after.table, [name], rows)
     if contract is not None and contract.unique:
         found, limit, relative = repeats(now, alpha), 0.0, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -170,8 +170,8 @@ def counts(
         reference: the reference's counts, whose vocabularies are to be used; None where this is the reference.
     """
     known, plans = _planned(features, grids, reference)
-    (found,) = tally(_typed(side, known, booleans), plans)
-    return {name: found[key] for key, name in zip(known, features, strict=True)}
+    (found,) = _tallied(_typed(side, known, booleans), features, plans)
+    return found
 
 
 def counts_by_period(
@@ -197,8 +197,8 @@ def counts_by_period(
     else:
         at = table[AT].floor().cast("int64").as_timestamp("s")
         place = ((at.year() * 12 + at.month() - 1) / cut.months).floor() - cut.first
-    groups = tally(table.mutate(**{GROUP: place.cast("int64").coalesce(cut.count)}), plans, cut.count + 1)
-    named = [{name: group[key] for key, name in zip(known, features, strict=True)} for group in groups]
+    placed = table.mutate(**{GROUP: place.cast("int64").coalesce(cut.count)})
+    named = _tallied(placed, features, plans, cut.count + 1)
     whole = {name: merge(group[name] for group in named) or named[0][name] for name in features}
     parts = zip(cut.starts, named, strict=False)
     return whole, [(start, part) for start, part in parts if any(profile.n for profile in part.values())]
@@ -233,8 +233,7 @@ def counts_by_segment(
     table = _typed(side, keyed, booleans)
     known = sources.read(table.get_backend(), sources.numbered(by), "known_segments")
     parted = sources.segmented(table, known, by, missing)
-    groups = tally(parted.rename({GROUP: sources.SEGMENT}), plans, len(segments.names))
-    named = [{name: group[key] for key, name in zip(keyed, features, strict=True)} for group in groups]
+    named = _tallied(parted.rename({GROUP: sources.SEGMENT}), features, plans, len(segments.names))
     return dict(zip(segments.names, named, strict=True))
 
 
@@ -276,6 +275,14 @@ def _planned(
         sources.Plan(key, feature.kind, grids.get(name), feature.missing, known=known)
         for (key, feature), name, known in zip(keyed.items(), features, words, strict=True)
     ]
+
+
+def _tallied(
+    table: Any, features: Iterable[str], plans: Sequence[sources.Plan], groups: int = 1
+) -> list[dict[str, Profile]]:
+    """What `tally` counts in each group of rows, under the features' own names; they are in the order of the plans."""
+    found = tally(table, plans, groups)
+    return [dict(zip(features, (group[plan.name] for plan in plans), strict=True)) for group in found]
 
 
 def _typed(side: Side, features: Mapping[str, Feature], booleans: Sequence[str]) -> Any:

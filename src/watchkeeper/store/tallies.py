@@ -114,8 +114,7 @@ def _numeric(table: ir.Table, plans: Sequence[Plan], groups: int) -> list[dict[s
             group = _array(batch.column(GROUP)) if groups > 1 else None
             flags = {name: batch.column(invalid(name)) for name in tallies if invalid(name) in wanted}
             columns = [batch.column(name) for name in tallies]
-            for done in pool.map(_count, tallies.values(), columns, map(flags.get, tallies), repeat(group)):
-                assert done is None  # a failure in a thread is raised here
+            list(pool.map(_count, tallies.values(), columns, map(flags.get, tallies), repeat(group)))  # raises too
     return [
         {p.name: numeric(p.grid, tallies[p.name].counts(g), *tallies[p.name].ends(g)) for p in plans if p.grid}
         for g in range(groups)
