@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from watchkeeper import client as client_module
+from watchkeeper import events
 from watchkeeper.client import BATCH, Client
 from watchkeeper.errors import ConfigError, DataError
 from watchkeeper.store.inbox import Inbox
@@ -80,7 +81,8 @@ def test_events_reach_the_inbox(tmp_path: Path) -> None:
     assert second == {
         "kind": "prediction", "model": "delays", "request_id": "r2", "event_time": "2013-07-04T15:00:00+00:00",
         "version": "4", "variant": "candidate", "entity_id": "7", "prediction": None, "score": None,
-        "latency_ms": 4.2, "status": "timeout", "context": '{"page":2}', "features": {"distance": "NaN"},
+        "latency_ms": 4.2, **dict.fromkeys(events.RESOURCES), "status": "timeout", "context": '{"page":2}',
+        "features": {"distance": "NaN"},
     }  # fmt: skip
     assert label == {
         "kind": "outcome", "model": "delays", "request_id": "r2", "label": 1, "known_at": "2013-07-04T15:00:00+00:00",

@@ -30,6 +30,11 @@ WIRE = {
     "prediction": 1,
     "score": 0.83,
     "latency_ms": 4.2,
+    "cpu_ms": 3.9,
+    "memory_mb": 0.5,
+    "gpu_memory_mb": 120.0,
+    "disk_mb": 0.0,
+    "cost": 0.002,
     "status": "ok",
     "context": '{"a":[1,"NaN"]}',
     "features": {"distance": 733, "origin": "JFK"},
@@ -46,7 +51,8 @@ OUTCOME = {
 def test_a_prediction_has_exactly_its_fields() -> None:
     found = events.prediction(
         "delays", {"distance": 733, "origin": "JFK"}, request_id="r1", event_time=AT, version="2", entity_id=7,
-        prediction=1, score=0.83, latency_ms=4.2, context={"a": (1, math.nan)},
+        prediction=1, score=0.83, latency_ms=4.2, cpu_ms=3.9, memory_mb=0.5, gpu_memory_mb=120.0, disk_mb=0.0,
+        cost=0.002, context={"a": (1, math.nan)},
     )  # fmt: skip
     assert found == WIRE
     assert tuple(found) == events.FIELDS[events.PREDICTION]
@@ -66,7 +72,7 @@ def test_reading_a_written_event_changes_nothing(event: dict[str, Any]) -> None:
 def test_what_may_be_left_out_is_filled_in() -> None:
     short = {"request_id": "r1", "event_time": "2013-07-04T17:00:00+02:00", "features": {}}
     found = events.read(short, kind="prediction", model="delays")
-    nothing = dict.fromkeys(("entity_id", "prediction", "score", "latency_ms", "context"))
+    nothing = dict.fromkeys(("entity_id", "prediction", "score", "latency_ms", *events.RESOURCES, "context"))
     assert found == WIRE | nothing | {"version": "", "features": {}}
     assert short.keys() == {"request_id", "event_time", "features"}
     null = {"status": None, "variant": None, "version": None}

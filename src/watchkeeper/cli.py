@@ -217,7 +217,8 @@ def log(
     version: Annotated[str, typer.Option(help="The version that made them, where the file has no such column.")] = "",
 ) -> None:
     """Log predictions from files: request_id, event_time (UTC), and any of score, prediction, version, entity_id,
-    latency_ms, status, variant, context; every other column is a feature."""
+    latency_ms, cpu_ms, memory_mb, gpu_memory_mb, disk_mb, cost, status, variant, context; every other column is a
+    feature."""
     rows = _rows(files, ("request_id", "event_time"))
     total = _send(store, ((place, _prediction(row, model, version)) for place, row in rows))
     out.print(f"{total:,} predictions logged for {model}; the next tick takes them in")

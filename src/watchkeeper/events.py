@@ -4,7 +4,8 @@ An event is a plain dict that JSON can carry. A prediction and an outcome of it:
 
     {"kind": "prediction", "model": "delays", "request_id": "6f1c", "event_time": "2013-07-04T15:00:00+00:00",
      "version": "2", "variant": "champion", "entity_id": null, "prediction": 1, "score": 0.83, "latency_ms": 4.2,
-     "status": "ok", "context": null, "features": {"distance": 733, "origin": "JFK"}}
+     "cpu_ms": 3.9, "memory_mb": null, "gpu_memory_mb": null, "disk_mb": null, "cost": null, "status": "ok",
+     "context": null, "features": {"distance": 733, "origin": "JFK"}}
     {"kind": "outcome", "model": "delays", "request_id": "6f1c", "label": 0, "known_at": "2013-07-05T08:00:00+00:00"}
 
 Only the form is checked here. A value that does not fit its column (a word where a number belongs) is a matter for
@@ -27,6 +28,9 @@ Event = dict[str, Any]
 PREDICTION = "prediction"
 OUTCOME = "outcome"
 
+RESOURCES = ("cpu_ms", "memory_mb", "gpu_memory_mb", "disk_mb", "cost")
+"""What a prediction used: processor time, growth of memory, memory of the GPU, reading and writing, and money."""
+
 _PREDICTION = (
     "request_id",
     "event_time",
@@ -36,6 +40,7 @@ _PREDICTION = (
     "prediction",
     "score",
     "latency_ms",
+    *RESOURCES,
     "status",
     "context",
 )
@@ -71,6 +76,11 @@ def prediction(
     prediction: object = None,
     score: object = None,
     latency_ms: object = None,
+    cpu_ms: object = None,
+    memory_mb: object = None,
+    gpu_memory_mb: object = None,
+    disk_mb: object = None,
+    cost: object = None,
     status: str = "ok",
     context: Mapping[str, object] | str | None = None,
 ) -> Event:
@@ -97,6 +107,11 @@ def prediction(
         "prediction": plain(prediction),
         "score": plain(score),
         "latency_ms": plain(latency_ms),
+        "cpu_ms": plain(cpu_ms),
+        "memory_mb": plain(memory_mb),
+        "gpu_memory_mb": plain(gpu_memory_mb),
+        "disk_mb": plain(disk_mb),
+        "cost": plain(cost),
         "status": _text("status", status),
         "context": _context(context),
         "features": {_feature(name): plain(value) for name, value in features.items()},

@@ -621,6 +621,15 @@ def test_what_was_logged_is_there_when_the_file_is_opened_again(path: Path) -> N
     log.close()
 
 
+def test_a_log_of_an_earlier_release_gains_the_fields_it_lacks(path: Path, log: Log) -> None:
+    log.append(M, rows("a", age=[1.0]))
+    for name in events.RESOURCES:
+        log._connection.execute(f"ALTER TABLE predictions_{M} DROP COLUMN {name}")
+    log.open_model(M, model())
+    log.append(M, rows("b", age=[2.0], cost=[0.5], cpu_ms=[3]))
+    assert all_rows(log, "request_id, age, cost, cpu_ms") == [("a", 1.0, None, None), ("b", 2.0, 0.5, 3.0)]
+
+
 def test_a_configuration_may_gain_columns_and_lose_them(path: Path, log: Log) -> None:
     log.append(M, rows("a", age=[1.0]))
     log.close()

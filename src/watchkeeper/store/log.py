@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from watchkeeper.errors import DataError, StateError
-from watchkeeper.events import plain
+from watchkeeper.events import RESOURCES, plain
 from watchkeeper.records import ALL
 from watchkeeper.schema import Feature, Kind, ModelConfig
 from watchkeeper.segments import Segmentation
@@ -43,6 +43,7 @@ _EVENT = {
     "prediction": "INTEGER",
     "score": "DOUBLE",
     "latency_ms": "DOUBLE",
+    **dict.fromkeys(RESOURCES, "DOUBLE"),
     "status": "VARCHAR",
     "context": "VARCHAR",
 }
@@ -124,11 +125,11 @@ class Log:
                 " arrival BIGINT, PRIMARY KEY (request_id, name))"
             )
             there = {row[0].lower(): row[:2] for row in run(f"DESCRIBE {_predictions(model)}").fetchall()}
-            for name, kind in features.items():
+            for name, kind in {**_EVENT, **features}.items():
                 found = there.get(name.lower())
                 if found is None:
                     run(f"ALTER TABLE {_predictions(model)} ADD COLUMN {_quoted(name)} {kind}")
-                elif found != (name, kind):
+                elif name in features and found != (name, kind):
                     raise StateError(
                         f'the log of model "{model}" holds "{found[0]}" as {_KINDS[found[1]]} values, and the'
                         f' configuration wants "{name}" as {config.columns[name].kind} ones; give the column another'
