@@ -35,6 +35,7 @@ from watchkeeper.registry import Registry
 from watchkeeper.schema import Config, ModelConfig
 from watchkeeper.segments import is_named
 from watchkeeper.store import log
+from watchkeeper.store.backends import DuckDB
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.state import State, Transaction
 from watchkeeper.windows import Window, floor, starts, together
@@ -83,7 +84,7 @@ class Engine:
         self.store, self.config, self.clock, self.patience = store, config, clock, patience
         self.channels = channels.build(config)
         self.watches = {name: [*monitors.plan(model), *monitors.shown(model)] for name, model in config.models.items()}
-        self.log = log.Log(store / "log.duckdb")  # first, for its lock keeps a second engine away from all else
+        self.log = log.Log(DuckDB(store / "log.duckdb"))  # first, for its lock keeps a second engine away from all else
         self.state = State(store / "state.db")
         self.inbox, self.registry = Inbox(store), Registry(store / "registry")
         self.retraining = actions.Retraining(self.state, self.log, self.registry, config, store / "jobs")

@@ -25,6 +25,7 @@ from watchkeeper.records import ALL
 from watchkeeper.schema import Kind, ModelConfig
 from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import Grid
+from watchkeeper.store.backends import DuckDB
 from watchkeeper.store.log import Appended, Log, table
 from watchkeeper.store.sources import Part, Plan
 from watchkeeper.testing import profile_of
@@ -49,7 +50,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def log(path: Path) -> Iterator[Log]:
-    log = Log(path)
+    log = Log(DuckDB(path))
     log.open_model(M, model())
     yield log
     log.close()
@@ -65,7 +66,10 @@ def outcomes(ids: Sequence[str], labels: Sequence[Any], known_at: datetime = NOO
 
 
 def all_rows(log: Log, columns: str = "*", of: str = "predictions") -> list[tuple[Any, ...]]:
-    return log._connection.execute(f'SELECT {columns} FROM "{of}_{M}" ORDER BY ALL').fetchall()
+    return sorted(
+        log.backend.rows(f'SELECT {columns} FROM "{of}_{M}"'),
+        key=lambda row: [(value is None, value if value is not None else 0) for value in row],
+    )
 
 
 def aside(log: Log) -> set[tuple[str, str, str]]:
@@ -85,7 +89,15 @@ def test_a_request_is_kept_once_however_often_it_is_sent(log: Log) -> None:
 
 def test_a_request_is_kept_once_within_a_batch(log: Log) -> None:
     assert log.append(M, rows("aab", age=[1.0, 2.0, 3.0])) == Appended(stored=2, duplicates=1, set_aside=0)
-    assert [row[0] for row in all_rows(log, "request_id")] == ["a", "b"]
+    assert all_rows(log, "request_id, age") == [("a", 1.0), ("b", 3.0)], "the first of them"
+
+
+def test_a_request_is_kept_once_though_its_hash_is_that_of_another(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("watchkeeper.store.backends._hash", lambda key: "7")
+    assert log.append(M, rows("ab")).stored == 2
+    assert log.append(M, rows("bc")) == Appended(stored=1, duplicates=1, set_aside=0)
+    assert log.append_outcomes(M, outcomes("ab", [1, 0])).stored == 2
+    assert log.append_outcomes(M, outcomes("ba", [1, 0], NOON + HOUR)).stored == 2
 
 
 def test_an_outcome_is_kept_once_per_moment_at_which_it_was_known(log: Log) -> None:
@@ -162,9 +174,7 @@ def test_what_is_set_aside_is_counted_once_however_often_it_is_sent(log: Log) ->
 )
 def test_numbers_come_in_many_forms(log: Log, values: list[Any], stored: list[Any], lost: int) -> None:
     assert log.append(M, rows("abc", age=values)).set_aside == lost
-    found = [
-        row[0] for row in log._connection.execute(f"SELECT age FROM predictions_{M} ORDER BY request_id").fetchall()
-    ]
+    found = [row[0] for row in log.backend.rows(f"SELECT age FROM predictions_{M} ORDER BY request_id")]
     assert found == pytest.approx(stored, nan_ok=True)
 
 
@@ -611,11 +621,11 @@ def test_any_name_will_do_for_a_feature(log: Log) -> None:
 
 def test_what_was_logged_is_there_when_the_file_is_opened_again(path: Path) -> None:
     for i in range(3):
-        log = Log(path)
+        log = Log(DuckDB(path))
         log.open_model(M, model())
         assert log.append(M, rows(["same", str(i)])).stored == (2 if i == 0 else 1)
         log.close()
-    log = Log(path)
+    log = Log(DuckDB(path))
     log.open_model(M, model())
     assert (log.totals(M)["predictions"], log.arrival(M)) == (4, 3)
     log.close()
@@ -624,16 +634,45 @@ def test_what_was_logged_is_there_when_the_file_is_opened_again(path: Path) -> N
 def test_a_log_of_an_earlier_release_gains_the_fields_it_lacks(path: Path, log: Log) -> None:
     log.append(M, rows("a", age=[1.0]))
     for name in events.RESOURCES:
-        log._connection.execute(f"ALTER TABLE predictions_{M} DROP COLUMN {name}")
+        log.backend.run(f"ALTER TABLE predictions_{M} DROP COLUMN {name}")
     log.open_model(M, model())
     log.append(M, rows("b", age=[2.0], cost=[0.5], cpu_ms=[3]))
     assert all_rows(log, "request_id, age, cost, cpu_ms") == [("a", 1.0, None, None), ("b", 2.0, 0.5, 3.0)]
 
 
+def test_a_log_with_primary_keys_is_brought_up_to_date(path: Path) -> None:
+    old = DuckDB(path)
+    event = "request_id VARCHAR, event_time TIMESTAMP, version VARCHAR, variant VARCHAR, entity_id VARCHAR"
+    event += ", prediction INTEGER, score DOUBLE, latency_ms DOUBLE, status VARCHAR, context VARCHAR"
+    old.run(f"CREATE TABLE predictions_{M} ({event}, age DOUBLE, arrival BIGINT, PRIMARY KEY (request_id))")
+    old.run(
+        f"CREATE TABLE outcomes_{M} (request_id VARCHAR, label INTEGER, known_at TIMESTAMP, arrival BIGINT,"
+        " PRIMARY KEY (request_id, known_at))"
+    )
+    old.run(
+        f"CREATE TABLE set_aside_{M} (request_id VARCHAR, name VARCHAR, value VARCHAR, arrival BIGINT,"
+        " PRIMARY KEY (request_id, name))"
+    )
+    at = "TIMESTAMP '2024-03-01 12:00:00'"
+    old.run(f"INSERT INTO predictions_{M} (request_id, event_time, age, arrival) VALUES ('a', {at}, 1.5, 1)")
+    old.run(f"INSERT INTO outcomes_{M} VALUES ('a', 1, {at}, 2)")
+    old.run(f"INSERT INTO set_aside_{M} VALUES ('a', 'colour', 'red', 1)")
+    old.close()
+    for _ in range(2):
+        log = Log(DuckDB(path))
+        log.open_model(M, model())
+        assert log.append(M, rows("a", age=[9.0], colour=["red"])) == Appended(0, 1, 0)
+        assert log.append_outcomes(M, outcomes("a", [0])) == Appended(0, 1, 0)
+        assert all_rows(log, "request_id, age, country, arrival") == [("a", 1.5, None, 1)]
+        assert labels(log) == {"a": 1}
+        assert log.arrival(M) == 2
+        log.close()
+
+
 def test_a_configuration_may_gain_columns_and_lose_them(path: Path, log: Log) -> None:
     log.append(M, rows("a", age=[1.0]))
     log.close()
-    log = Log(path)
+    log = Log(DuckDB(path))
     log.open_model(M, model(**{"age": "numeric", "income": "numeric", 'a "new" one': "categorical"}))
     log.append(M, rows("b", age=[2.0], income=[3.0], **{'a "new" one': ["x"]}))
     assert all_rows(log, 'request_id, age, income, "a ""new"" one"') == [("a", 1.0, None, None), ("b", 2.0, 3.0, "x")]
@@ -654,14 +693,14 @@ def test_a_column_stays_what_it_was(log: Log, columns: dict[str, str], complaint
     with pytest.raises(StateError, match=complaint):
         log.open_model(M, model(new="numeric", **columns))
     assert log.append(M, rows("a", age=[1.0])).set_aside == 0, "the log goes on as it was"
-    assert "new" not in [row[0] for row in log._connection.execute(f"DESCRIBE predictions_{M}").fetchall()]
+    assert "new" not in log.backend.columns(f"predictions_{M}")
 
 
 def test_a_second_process_is_told_that_the_first_holds_the_log(path: Path, log: Log) -> None:
     program = (
         "import sys; from pathlib import Path; from watchkeeper.errors import StateError\n"
-        "from watchkeeper.store.log import Log\n"
-        "try: Log(Path(sys.argv[1]))\n"
+        "from watchkeeper.store.backends import DuckDB\n"
+        "try: DuckDB(Path(sys.argv[1]))\n"
         "except StateError as problem: print(problem)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
@@ -675,7 +714,7 @@ def test_a_file_that_is_no_log_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "log.duckdb", tmp_path / "file" / "log.duckdb"):
         with pytest.raises(StateError, match="cannot be opened"):
-            Log(path)
+            Log(DuckDB(path))
 
 
 def test_a_batch_is_stored_whole_or_not_at_all(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -691,7 +730,7 @@ def test_a_batch_is_stored_whole_or_not_at_all(log: Log, monkeypatch: pytest.Mon
 
 
 def test_a_log_makes_its_own_folder(tmp_path: Path) -> None:
-    Log(tmp_path / "a" / "b" / "log.duckdb").close()
+    DuckDB(tmp_path / "a" / "b" / "log.duckdb").close()
     assert (tmp_path / "a" / "b" / "log.duckdb").is_file()
 
 

@@ -29,7 +29,7 @@ from watchkeeper.errors import StateError
 from watchkeeper.records import Action, ActionState, Incident, Rollout, RolloutState, Transition
 from watchkeeper.registry import resolve
 from watchkeeper.serving import FALLBACK, Server
-from watchkeeper.store.log import Log
+from watchkeeper.store.backends import DuckDB
 from watchkeeper.store.state import Transaction
 from watchkeeper.windows import DAY, Window, show_time, starts
 
@@ -98,7 +98,7 @@ def prepare(store: Path) -> None:
             raise StateError(
                 f"{store} is not empty and no demo made it; name another folder with --store, or empty this one"
             )
-        Log(store / "log.duckdb").close()  # raises if another process lives in it
+        DuckDB(store / "log.duckdb").close()  # raises if another process lives in it
         store.rename(store.with_name(f".{store.name}{GONE}{os.getpid()}"))
     # It goes under another name first, so that no half of it is ever begun from.
     for gone in store.parent.glob(f".{store.name}{GONE}*"):

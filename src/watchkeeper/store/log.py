@@ -1,15 +1,13 @@
-"""The event log: one typed, wide table of predictions and one of outcomes per model, in DuckDB."""
+"""The event log: one typed, wide table of predictions and one of outcomes per model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import duckdb
 import ibis
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +17,7 @@ from watchkeeper.events import RESOURCES, plain
 from watchkeeper.records import ALL
 from watchkeeper.schema import Feature, Kind, ModelConfig
 from watchkeeper.segments import Segmentation
+from watchkeeper.store.backends import Backend, quoted
 from watchkeeper.store.sources import (
     SEGMENT,
     Part,
@@ -48,13 +47,15 @@ _EVENT = {
     "context": "VARCHAR",
 }
 _OUTCOME = {"request_id": "VARCHAR", "label": "INTEGER", "known_at": "TIMESTAMP"}
+_ASIDE = {"request_id": "VARCHAR", "name": "VARCHAR", "value": "VARCHAR"}
 _TYPES = {Kind.NUMERIC: "DOUBLE", Kind.DURATION: "DOUBLE", Kind.DATETIME: "TIMESTAMP"}
 _KINDS = {"DOUBLE": Kind.NUMERIC, "VARCHAR": Kind.CATEGORICAL, "TIMESTAMP": Kind.DATETIME}
 _SHAPES = {"DOUBLE": "float64", "VARCHAR": "string", "TIMESTAMP": "timestamp", "INTEGER": "int32"}
 
-_BATCH, _PARTED, _COUNTED = "batch", "parted", "counted"
-"""The temporary tables that the summarising expression reads, as they are and parted into segments, and the one that
-takes its counts."""
+Home = Callable[[str], str]
+"""The table of a model that holds its rows of one sort."""
+_BATCH, _PARTED = "batch", "parted"
+"""The temporary tables that the summarising expression reads: rows as they are, and parted into segments."""
 _KNOWN = "known_segments"
 """What the numbers of segments are looked up in."""
 _VOCABULARIES = "vocabularies"
@@ -73,36 +74,19 @@ class Appended:
 class Log:
     """The predictions and outcomes of every model.
 
-    A row is kept once per request id, however often it is sent. Of a request's outcomes the latest (by `known_at`)
-    counts; earlier ones are kept. `arrival` numbers the batches in the order they came, so that what came since
-    some arrival can be found whatever its event time.
+    A row is kept once per request id, however often it is sent: the first that came. Of a request's outcomes the latest
+    (by `known_at`) counts; earlier ones are kept. `arrival` numbers the batches in the order they came, so that what
+    came since some arrival can be found whatever its event time.
     """
 
-    def __init__(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = duckdb.connect(str(path))
-        except (duckdb.Error, OSError) as problem:
-            raise StateError(
-                f"the event log {path} cannot be opened: {str(problem).splitlines()[0]}. Only one process may hold it;"
-                " if another one does, stop that one or write through its server"
-            ) from problem
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
         self._features: dict[str, dict[str, str]] = {}
         self._watched: dict[str, dict[str, Feature]] = {}
         self._compiled: dict[tuple[str, str, tuple[Plan, ...]], str] = {}
 
     def close(self) -> None:
-        self._connection.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+        self.backend.close()
 
     def open_model(self, model: str, config: ModelConfig) -> None:
         """Create the model's tables, or add the columns that its configuration has gained.
@@ -110,25 +94,14 @@ class Log:
         Raises StateError where a column is of another kind, or spelled otherwise, than what is logged already.
         """
         features = {name: _TYPES.get(column.kind, "VARCHAR") for name, column in config.columns.items()}
-        events = ", ".join(f"{_quoted(name)} {kind}" for name, kind in {**_EVENT, **features}.items())
-        run = self._connection.execute
-        with self._transaction():
-            run(
-                f"CREATE TABLE IF NOT EXISTS {_predictions(model)} ({events}, arrival BIGINT, PRIMARY KEY (request_id))"
-            )
-            run(
-                f"CREATE TABLE IF NOT EXISTS {_outcomes(model)} (request_id VARCHAR, label INTEGER, known_at TIMESTAMP,"
-                " arrival BIGINT, PRIMARY KEY (request_id, known_at))"
-            )
-            run(
-                f"CREATE TABLE IF NOT EXISTS {_aside(model)} (request_id VARCHAR, name VARCHAR, value VARCHAR,"
-                " arrival BIGINT, PRIMARY KEY (request_id, name))"
-            )
-            there = {row[0].lower(): row[:2] for row in run(f"DESCRIBE {_predictions(model)}").fetchall()}
+        with self.backend.transaction():
+            for table, columns in ((_predictions, {**_EVENT, **features}), (_outcomes, _OUTCOME), (_aside, _ASIDE)):
+                self.backend.create(table(model), {**columns, "arrival": "BIGINT"}, _KEYS[table])
+            there = {name.lower(): (name, kind) for name, kind in self.backend.columns(_predictions(model)).items()}
             for name, kind in {**_EVENT, **features}.items():
                 found = there.get(name.lower())
                 if found is None:
-                    run(f"ALTER TABLE {_predictions(model)} ADD COLUMN {_quoted(name)} {kind}")
+                    self.backend.add_column(_predictions(model), name, kind)
                 elif name in features and found != (name, kind):
                     raise StateError(
                         f'the log of model "{model}" holds "{found[0]}" as {_KINDS[found[1]]} values, and the'
@@ -159,7 +132,7 @@ class Log:
             if name not in known:
                 found = rows.column(name).to_pylist()
                 aside.extend((i, name, str(value)) for i, value in enumerate(found) if value is not None)
-        return self._insert(model, _predictions(model), pa.table(columns), aside)
+        return self._insert(model, _predictions, pa.table(columns), aside)
 
     def append_outcomes(self, model: str, rows: pa.Table) -> Appended:
         """Store outcomes: `request_id`, `label` (0 or 1), `known_at` (UTC, when the outcome became known).
@@ -173,73 +146,59 @@ class Log:
         wrong = pc.and_(pc.is_valid(labels), pc.invert(pc.is_in(labels, pa.array([0, 1], pa.int32()))))
         aside.extend((i, "label", str(labels[i])) for i in pc.indices_nonzero(wrong).to_pylist())
         columns["label"] = pc.if_else(wrong, pa.scalar(None, labels.type), labels)
-        return self._insert(model, _outcomes(model), pa.table(columns), aside)
+        return self._insert(model, _outcomes, pa.table(columns), aside)
 
-    def _insert(self, model: str, table: str, rows: pa.Table, aside: list[tuple[int, str, str]]) -> Appended:
-        run = self._connection.execute
-        self._connection.register("incoming", rows)
-        try:
-            with self._transaction():
-                arrival = self.arrival(model) + 1
-                names = ", ".join(_quoted(name) for name in rows.column_names)
-                done = run(
-                    f"INSERT INTO {table} ({names}, arrival) SELECT {names}, {arrival} FROM incoming"
-                    " ON CONFLICT DO NOTHING"
-                )
-                stored, kept = done.fetchall()[0][0], 0
-                if aside:
-                    ids = rows.column("request_id").to_pylist()
-                    done = run(
-                        f"INSERT INTO {_aside(model)} SELECT unnest(?), unnest(?), unnest(?), {arrival}"
-                        " ON CONFLICT DO NOTHING",
-                        [[ids[i] for i, *_ in aside], [a[1] for a in aside], [a[2] for a in aside]],
-                    )
-                    kept = done.fetchall()[0][0]
-        finally:
-            self._connection.unregister("incoming")
+    def _insert(self, model: str, table: Home, rows: pa.Table, aside: list[tuple[int, str, str]]) -> Appended:
+        with self.backend.transaction():
+            arrival = self.arrival(model) + 1
+            stored = self.backend.insert(table(model), _arrived(rows, arrival), _KEYS[table])
+            kept = 0
+            if aside:
+                ids = rows.column("request_id").take(pa.array([i for i, *_ in aside]))
+                names, values = ([a[i] for a in aside] for i in (1, 2))
+                found = pa.table({"request_id": ids, "name": names, "value": values})
+                kept = self.backend.insert(_aside(model), _arrived(found, arrival), _KEYS[_aside])
         return Appended(stored, rows.num_rows - stored, kept)
 
     def arrival(self, model: str) -> int:
         """The number of the latest batch, 0 before the first."""
-        query = " UNION ALL ".join(f"SELECT max(arrival) AS a FROM {t(model)}" for t in (_predictions, _outcomes))
-        found = self._connection.execute(f"SELECT max(a) FROM ({query})").fetchall()[0][0]
-        return int(found or 0)
+        query = " UNION ALL ".join(
+            f"SELECT max(arrival) AS a FROM {quoted(table(model))}" for table in (_predictions, _outcomes)
+        )
+        return int(self.backend.rows(f"SELECT max(a) FROM ({query}) AS latest")[0][0] or 0)
 
     def touched(self, model: str, after: int, grain: str) -> tuple[list[datetime], list[datetime]]:
         """The starts of the grains that received predictions since arrival `after`, and of those whose predictions
         received outcomes."""
-        unit, p, o = _UNITS[grain], _predictions(model), _outcomes(model)
+        same = self.backend.same
+        labelled = f"{same} IN (SELECT {same} FROM {quoted(_outcomes(model))} WHERE arrival > {after})"
         by_rows, by_labels = (
-            self._connection.execute(
-                f"SELECT DISTINCT date_trunc('{unit}', event_time) AS s {which} ORDER BY s"
-            ).fetchall()
-            for which in (
-                f"FROM {p} WHERE arrival > {after}",
-                f"FROM {p} p SEMI JOIN (FROM {o} WHERE arrival > {after}) o USING (request_id)",
+            self.backend.rows(
+                f"SELECT DISTINCT date_trunc('{_UNITS[grain]}', event_time) AS s FROM {quoted(_predictions(model))}"
+                f" WHERE {which} ORDER BY s"
             )
+            for which in (f"arrival > {after}", labelled)
         )
         return [row[0].replace(tzinfo=UTC) for row in by_rows], [row[0].replace(tzinfo=UTC) for row in by_labels]
 
     def versions(self, model: str) -> list[str]:
         """The versions that predictions were logged of."""
-        found = self._connection.execute(
-            f"SELECT DISTINCT version FROM {_predictions(model)} WHERE version IS NOT NULL"
-        )
-        return sorted(row[0] for row in found.fetchall())
+        query = f"SELECT DISTINCT version FROM {quoted(_predictions(model))} WHERE version IS NOT NULL"
+        return sorted(row[0] for row in self.backend.rows(query))
 
     def extent(self, model: str) -> tuple[datetime | None, int]:
         """The time of the earliest prediction, and how many there are."""
-        query = f"SELECT min(event_time), count(*) FROM {_predictions(model)}"
-        first, rows = self._connection.execute(query).fetchall()[0]
+        query = f"SELECT min(event_time), count(*) FROM {quoted(_predictions(model))}"
+        first, rows = self.backend.rows(query)[0]
         return (first.replace(tzinfo=UTC) if first else None), int(rows)
 
     def first_rows(self, model: str, feature: str = "", limit: int = 200_000) -> pa.Table:
         """The time and the features of the earliest predictions, or one feature of the earliest that have it."""
-        names = ", ".join(_quoted(name) for name in ["event_time", *([feature] if feature else self._features[model])])
-        known = f"WHERE {_quoted(feature)} IS NOT NULL" if feature else ""
-        return self._connection.execute(
-            f"SELECT {names} FROM {_predictions(model)} {known} ORDER BY event_time LIMIT {limit}"
-        ).to_arrow_table()
+        names = ", ".join(quoted(name) for name in ["event_time", *([feature] if feature else self._features[model])])
+        known = f"WHERE {quoted(feature)} IS NOT NULL" if feature else ""
+        return self.backend.arrow(
+            f"SELECT {names} FROM {quoted(_predictions(model))} {known} ORDER BY event_time LIMIT {limit}"
+        )
 
     def profiles(
         self,
@@ -258,28 +217,23 @@ class Log:
         spans = " OR ".join(
             f"(event_time >= {_moment(s)} AND event_time < {_moment(s + GRAINS[grain])})" for s in starts
         )
-        rows = (
-            f"WITH chosen AS (SELECT * FROM {_predictions(model)} WHERE {spans}), known AS ({_latest(model, 'chosen')})"
+        self.backend.keep(
+            _BATCH,
+            f"WITH chosen AS (SELECT * FROM {quoted(_predictions(model))} WHERE {spans}),"
+            f" known AS ({self._latest(model)})"
             f" SELECT chosen.*, date_trunc('{_UNITS[grain]}', event_time) AS grain_start, known.label"
-            " FROM chosen LEFT JOIN known USING (request_id)"
+            " FROM chosen LEFT JOIN known USING (request_id)",
         )
-        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_BATCH} AS {rows}")
         parts = self._counts(model, _BATCH, tuple(plans))
         for segments in segmentations:
-            with self._known(segments):
-                self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_PARTED} AS {self._parted(model, segments)}")
+            with self.backend.known(_KNOWN, numbered(segments)):
+                self.backend.keep(_PARTED, self._parted(model, segments))
             parts += self._counts(model, _PARTED, tuple(plans), segments.names)
         return parts
 
     def _counts(self, model: str, source: str, plans: tuple[Plan, ...], segments: Sequence[str] = (ALL,)) -> list[Part]:
-        # into a table first, which is run to its end: a result that streams can block a union for ever
-        self._connection.register(_VOCABULARIES, vocabularies(plans))
-        try:
-            query = self._compile(model, source, plans)
-            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_COUNTED} AS {query}")
-        finally:
-            self._connection.unregister(_VOCABULARIES)
-        return collect(self._connection.execute(f"FROM {_COUNTED}").to_arrow_table(), plans, segments)
+        with self.backend.known(_VOCABULARIES, vocabularies(plans)):
+            return collect(self.backend.arrow(self._compile(model, source, plans)), plans, segments)
 
     def _compile(self, model: str, source: str, plans: tuple[Plan, ...]) -> str:
         if (model, source, plans) not in self._compiled:
@@ -287,7 +241,7 @@ class Log:
             features = {plan.name: f for plan in plans if (f := self._watched[model].get(plan.name))}
             table = typed(ibis.table(shape, name=source), features)
             known = ibis.table(ibis.Schema.from_pyarrow(vocabularies(plans).schema), name=_VOCABULARIES)
-            self._compiled[model, source, plans] = ibis.to_sql(summary(table, plans, known), dialect="duckdb")
+            self._compiled[model, source, plans] = self._sql(summary(table, plans, known))
         return self._compiled[model, source, plans]
 
     def _shape(self, model: str) -> dict[str, str]:
@@ -295,33 +249,34 @@ class Log:
         stored = {name: _SHAPES[kind] for name, kind in {**_EVENT, **self._features[model]}.items()}
         return {**stored, "grain_start": "timestamp", "label": "int32"}
 
-    @contextmanager
-    def _known(self, segments: Segmentation) -> Iterator[None]:
-        """While the numbers of these segments can be looked up."""
-        self._connection.register(_KNOWN, numbered(segments))
-        try:
-            yield
-        finally:
-            self._connection.unregister(_KNOWN)
+    def _sql(self, expression: ibis.Table) -> str:
+        return str(ibis.to_sql(expression, dialect=self.backend.dialect))
 
     def _parted(self, model: str, segments: Segmentation) -> str:
         """The query that gives the batch with the number of the segment of each row."""
         known = ibis.table(ibis.Schema.from_pyarrow(numbered(segments).schema), name=_KNOWN)
         missing = {name: feature.missing for name, feature in self._watched[model].items()}
         found = segmented(ibis.table(self._shape(model), name=_BATCH), known, segments, missing)
-        return str(ibis.to_sql(found, dialect="duckdb"))
+        return self._sql(found)
 
     def labelled(self, model: str, window: Window, without: Iterable[Window] = ()) -> pa.Table:
         """The labelled predictions of a window, oldest first: `request_id, event_time, version, score, label` and
         the features; rows in the windows `without` are left out."""
-        features = ", ".join(_quoted(name) for name in self._features[model])
+        features = "".join(f", {quoted(name)}" for name in self._features[model])
         skip = " ".join(f"AND NOT {_within(w)}" for w in without)
-        return self._connection.sql(
-            f"WITH chosen AS (SELECT * FROM {_predictions(model)} WHERE {_within(window)} {skip}),"
-            f" known AS ({_latest(model, 'chosen')})"
-            f" SELECT request_id, event_time, version, score, known.label, {features}"
+        return self.backend.arrow(
+            f"WITH chosen AS (SELECT * FROM {quoted(_predictions(model))} WHERE {_within(window)} {skip}),"
+            f" known AS ({self._latest(model)})"
+            f" SELECT request_id, event_time, version, score, known.label{features}"
             " FROM chosen JOIN known USING (request_id) WHERE known.label IS NOT NULL ORDER BY event_time, request_id"
-        ).to_arrow_table()
+        )
+
+    def _latest(self, model: str) -> str:
+        """The query that gives the labels of the requests that are `chosen`."""
+        return (
+            f"SELECT request_id, {self.backend.latest} AS label FROM {quoted(_outcomes(model))}"
+            " WHERE request_id IN (SELECT request_id FROM chosen) GROUP BY request_id"
+        )
 
     def samples(
         self,
@@ -343,36 +298,37 @@ class Log:
         The values are such as JSON can carry.
         """
         home = self._watched[model][column].column if column in self._watched[model] else ""
-        shown = [_quoted(home)] if home else []
+        shown = [quoted(home)] if home else []
         value = shown[0] if shown else "score"
         kind = self._features[model].get(home, "DOUBLE")
-        number = f"epoch({value})" if kind == "TIMESTAMP" else value
+        number = f"extract(epoch FROM {value})" if kind == "TIMESTAMP" else value
+        middle = f"(SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY {number}) FROM chosen)"
+        lacking = f"{value} IS NULL" + (f" OR {value} = CAST('NaN' AS FLOAT8)" if kind == "DOUBLE" else "")
         rank = {
             "extreme": f"count(*) OVER (PARTITION BY {value})"
             if kind == "VARCHAR"
-            else f"abs({number} - (SELECT median({number}) FROM chosen)) DESC",
-            "missing": f"({value} IS NULL{f' OR isnan({value})' if kind == 'DOUBLE' else ''}) DESC",
+            else f"abs({number} - {middle}) DESC",
+            "missing": f"({lacking}) DESC",
             "slowest": "latency_ms DESC",
             "failed": "(status <> 'ok') DESC",
             "loss": "abs(score - known.label) DESC",
         }[order]
-        fields = ", ".join(
-            ["request_id", "event_time", "version", "entity_id", "score", "latency_ms", "status", *shown]
-        )
-        rows = f"SELECT * FROM {_predictions(model)} WHERE {_within(window)}"
+        names = ["request_id", "event_time", "version", "entity_id", "score", "latency_ms", "status"]
+        fields = ", ".join([*names, *shown])
+        rows = f"SELECT * FROM {quoted(_predictions(model))} WHERE {_within(window)}"
         if within is not None:
-            batch = f"SELECT *, NULL::TIMESTAMP AS grain_start, NULL::INTEGER AS label FROM ({rows})"
-            parted = f"SELECT * EXCLUDE (label) FROM ({self._parted(model, within[0])})"
-            rows = f"WITH {_BATCH} AS ({batch}) {parted} WHERE {_quoted(SEGMENT)} = ?"
-        with self._known(within[0]) if within else nullcontext():
-            found = self._connection.execute(
-                f"WITH chosen AS ({rows}), known AS ({_latest(model, 'chosen')})"
+            own = ", ".join(map(quoted, self._shape(model)))
+            batch = f"SELECT {own} FROM (SELECT *, NULL AS grain_start, NULL AS label FROM ({rows}) AS r) AS b"
+            chosen = f"SELECT * FROM ({self._parted(model, within[0])}) AS p"
+            number_of = within[0].names.index(within[1])
+            rows = f"WITH {_BATCH} AS ({batch}) {chosen} WHERE {quoted(SEGMENT)} = {number_of}"
+        with self.backend.known(_KNOWN, numbered(within[0])) if within else nullcontext():
+            told = self.backend.rows(
+                f"WITH chosen AS ({rows}), known AS ({self._latest(model)})"
                 f" SELECT {fields}, known.label FROM chosen LEFT JOIN known USING (request_id)"
-                f" ORDER BY {rank} NULLS LAST, request_id LIMIT {limit}",
-                [within[0].names.index(within[1])] if within else [],
+                f" ORDER BY {rank} NULLS LAST, request_id LIMIT {limit}"
             )
-            told = found.fetchall()
-        names = [c[0] for c in found.description or ()]
+        names = [*names, *([home] if home else []), "label"]
         return [
             {
                 name: value.isoformat() + "Z" if isinstance(value, datetime) else plain(value)
@@ -383,13 +339,13 @@ class Log:
 
     def totals(self, model: str) -> dict[str, int]:
         """Rows of predictions, labelled predictions, orphan outcomes and values set aside."""
-        p, o = _predictions(model), _outcomes(model)
+        p, o, aside = (quoted(table(model)) for table in (_predictions, _outcomes, _aside))
         known = f"(SELECT request_id FROM {o} WHERE label IS NOT NULL)"
-        row = self._connection.execute(
-            f"SELECT (SELECT count(*) FROM {p}), (SELECT count(*) FROM {p} SEMI JOIN {known} USING (request_id)),"
-            f" (SELECT count(DISTINCT request_id) FROM {o} ANTI JOIN {p} USING (request_id)),"
-            f" (SELECT count(*) FROM {_aside(model)})"
-        ).fetchall()[0]
+        row = self.backend.rows(
+            f"SELECT (SELECT count(*) FROM {p}), (SELECT count(*) FROM {p} WHERE request_id IN {known}),"
+            f" (SELECT count(DISTINCT request_id) FROM {o} WHERE request_id NOT IN (SELECT request_id FROM {p})),"
+            f" (SELECT count(*) FROM {aside})"
+        )[0]
         return dict(zip(("predictions", "labelled", "orphans", "set_aside"), map(int, row), strict=True))
 
 
@@ -449,13 +405,6 @@ def _value(value: Any, row: int, name: str, kind: str, aside: list[tuple[int, st
         return None
 
 
-def _latest(model: str, chosen: str) -> str:
-    return (
-        f"SELECT request_id, arg_max(label, known_at) AS label FROM {_outcomes(model)}"
-        f" WHERE request_id IN (SELECT request_id FROM {chosen}) GROUP BY request_id"
-    )
-
-
 def _within(window: Window) -> str:
     return f"(event_time >= {_moment(window.start)} AND event_time < {_moment(window.end)})"
 
@@ -464,17 +413,25 @@ def _moment(at: datetime) -> str:
     return f"TIMESTAMP '{at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}'"
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _predictions(model: str) -> str:
-    return _quoted(f"predictions_{model}")
+    return f"predictions_{model}"
 
 
 def _outcomes(model: str) -> str:
-    return _quoted(f"outcomes_{model}")
+    return f"outcomes_{model}"
 
 
 def _aside(model: str) -> str:
-    return _quoted(f"set_aside_{model}")
+    return f"set_aside_{model}"
+
+
+def _arrived(rows: pa.Table, arrival: int) -> pa.Table:
+    return rows.append_column("arrival", pa.repeat(pa.scalar(arrival, pa.int64()), rows.num_rows))
+
+
+_KEYS: dict[Home, tuple[str, ...]] = {
+    _predictions: ("request_id",),
+    _outcomes: ("request_id", "known_at"),
+    _aside: ("request_id", "name"),
+}
+"""What a row of each table is kept once for."""
