@@ -26,7 +26,7 @@ import watchkeeper.notify  # noqa: F401  importing these fills the registries of
 from watchkeeper.channels import CHANNELS, ChannelType
 from watchkeeper.cli import app
 from watchkeeper.metrics import METRICS, Metric
-from watchkeeper.schema import Ago, Config
+from watchkeeper.schema import Ago, Config, Size
 from watchkeeper.server.app import ROUTERS
 from watchkeeper.windows import show_duration
 
@@ -180,6 +180,8 @@ def _words(annotation: Any) -> str:
     }
     if annotation in plain:
         return plain[annotation]
+    if annotation == Size:
+        return "size, such as `20GB`"
     if annotation is SecretStr:
         return "text, or `env:NAME`"
     if inspect.isclass(annotation) and issubclass(annotation, Enum):

@@ -102,7 +102,7 @@ def test_what_may_be_left_out_is_filled_in() -> None:
         ({"score": [0.5]}, "score must be a single value"),
         ({"version": 3}, "version must be a string"),
         ({"context": "{"}, "context must be a JSON object or a string of JSON"),
-        ({"context": [1]}, "context must be a JSON object or a string of JSON, found [1] (list)"),
+        ({"context": [1]}, "context must be a JSON object or a string of JSON, found a list"),
     ],
 )  # fmt: skip
 def test_a_wrong_prediction_is_told_its_field(change: dict[str, Any], text: str) -> None:

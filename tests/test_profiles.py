@@ -325,3 +325,37 @@ def test_very_long_values_keep_their_beginning_and_stay_apart() -> None:
     assert {value[:80] for value in found.values} == {"x" * 80, "short"}
     assert cut(cut(one)) == cut(one)
     assert categorical({one: 3}, known=(one,)).words == (cut(one),)
+
+
+# k-anonymity
+
+
+def test_values_of_few_rows_are_not_named() -> None:
+    first = categorical({"a": 9, "b": 5, "c": 4}, known=None, named_from=5)
+    assert (first.by_value, first.others, first.n) == ({"a": 9, "b": 5}, 4, 18)
+    later = categorical({"a": 1, "c": 100, "d": 2}, known=first.words, named_from=5)
+    assert (later.by_value, later.others) == ({"a": 1}, 102)
+
+
+@given(words, splits, st.integers(1, 6))
+def test_parts_that_name_no_strangers_add_up_to_the_whole(values: list, where: list[int], least: int) -> None:
+    counts = Counter(v for v in values if v is not None)
+    vocabulary = categorical(counts, known=None, named_from=least).words
+    assert all(counts[value] >= least for value in vocabulary)
+    parts = [
+        categorical(Counter(v for v in piece if v is not None), piece.count(None), vocabulary, named_from=least)
+        for piece in pieces(values, where)
+    ]
+    whole = categorical(counts, values[:60].count(None), vocabulary, named_from=least)
+    merged = merge(parts)
+    assert merged is not None
+    assert merged.to_bytes() == whole.to_bytes()
+    assert set(merged.values) <= set(vocabulary)
+
+
+def test_a_vocabulary_without_rare_values_still_tells_how_many_rows_are_new() -> None:
+    before = categorical({"a": 50, "b": 50}, known=None, named_from=5)
+    now = categorical({"a": 40, "b": 40, "new": 20}, known=before.words, named_from=5)
+    cells, (current, baseline) = common([now, before])
+    assert cells == ("a", "b", OTHER_VALUES)
+    assert (current.tolist(), baseline.tolist()) == ([40, 40, 20], [50, 50, 0])

@@ -17,9 +17,11 @@ from watchkeeper.schema import (
     ChannelConfig,
     ColumnConfig,
     Config,
+    KeyConfig,
     Kind,
     ModelConfig,
     MonitorConfig,
+    RetentionConfig,
     RetrainConfig,
     RolloutConfig,
 )
@@ -315,3 +317,37 @@ def test_a_contract_that_contradicts_itself_is_refused(settings: dict[str, Any],
 def test_categories_may_be_written_without_quotes() -> None:
     column = ColumnConfig.model_validate({"kind": "categorical", "categories": [1, 2.0, 2.5, True, "x"]})
     assert column.categories == ("1", "2", "2.5", "true", "x")
+
+
+# privacy and retention
+
+
+def _private(**settings: Any) -> ModelConfig:
+    columns = {"a": {"kind": "categorical", "sensitive": "mask"}, "b": {"kind": "categorical"}, "c": {"kind": "text"}}
+    return ModelConfig.model_validate({"columns": columns, **settings})
+
+
+def test_values_of_sensitive_columns_are_named_from_five_rows_on() -> None:
+    assert {name: f.named_from for name, f in _private().features.items() if name in "ab"} == {"a": 5, "b": 0}
+    for_all = _private(privacy={"k_anonymity": 20}).features
+    assert {name: f.named_from for name, f in for_all.items() if name in "ab"} == {"a": 20, "b": 20}
+
+
+def test_dropped_columns_are_neither_stored_nor_watched() -> None:
+    model = ModelConfig.model_validate(
+        {"columns": {"a": {"kind": "text", "sensitive": "drop"}, "b": {"kind": "numeric"}}}
+    )
+    assert (list(model.stored), list(model.features)) == (["b"], ["b"])
+
+
+@pytest.mark.parametrize(("written", "size"), [("20GB", 20 * 10**9), ("1.5 TB", 1_500 * 10**9), ("500MB", 5 * 10**8)])
+def test_sizes_are_written_with_their_unit(written: str, size: int) -> None:
+    retention = _private(retention={"size": written}).retention
+    assert retention.size == size
+    again = RetentionConfig.model_validate(retention.model_dump(mode="json"))
+    assert again == retention
+
+
+def test_a_previous_key_needs_a_present_one() -> None:
+    with pytest.raises(ValidationError, match="previous keys and no key"):
+        KeyConfig.model_validate({"previous_keys": ["env:OLD"]})

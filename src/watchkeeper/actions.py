@@ -163,7 +163,7 @@ class Retraining:
         route = self.registry.route(action.model)
         champion = route.champion if route and route.champion in self.registry.versions(action.model) else ""
         trainer = str(action.detail["trainer"])
-        job = training.Job(action.model, trainer, champion, str(self.registry.folder), list(model.columns))
+        job = training.Job(action.model, trainer, champion, str(self.registry.folder), list(model.stored))
         training.start(self.jobs / action.id, job, train, holdout, patience)
 
     def finish(self, action: Action, now: datetime, patience: timedelta = timedelta(0)) -> None:

@@ -34,7 +34,7 @@ from watchkeeper.records import (
 from watchkeeper.registry import Registry
 from watchkeeper.schema import Config, ModelConfig
 from watchkeeper.segments import is_named
-from watchkeeper.store import log
+from watchkeeper.store import log, privacy
 from watchkeeper.store.backends import DuckDB
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.state import State, Transaction
@@ -82,11 +82,12 @@ class Engine:
         patience: timedelta = timedelta(0),
     ) -> None:
         self.store, self.config, self.clock, self.patience = store, config, clock, patience
-        self.channels = channels.build(config)
+        self.channels, self.keys = channels.build(config), privacy.load_keys(config.privacy, store)
         self.watches = {name: [*monitors.plan(model), *monitors.shown(model)] for name, model in config.models.items()}
         self.log = log.Log(DuckDB(store / "log.duckdb"))  # first, for its lock keeps a second engine away from all else
         self.state = State(store / "state.db")
-        self.inbox, self.registry = Inbox(store), Registry(store / "registry")
+        self.inbox = Inbox(store, lambda event: privacy.protect_event(event, config, self.keys))
+        self.registry = Registry(store / "registry")
         self.retraining = actions.Retraining(self.state, self.log, self.registry, config, store / "jobs")
         for name, model in config.models.items():
             self.log.open_model(name, model)
@@ -141,7 +142,8 @@ class Engine:
             for (model, kind), rows in taken.items():
                 store = self.log.append if kind == events.PREDICTION else self.log.append_outcomes
                 try:
-                    taken_in = store(model, log.table(events.columns(rows)))
+                    table = privacy.protect(log.table(events.columns(rows)), self.config.models[model], self.keys)
+                    taken_in = store(model, table)
                 except (DataError, pa.ArrowInvalid, UnicodeError) as problem:
                     self.inbox.reject(path.stem, rows, str(problem))
                     tick.rows["reject"] += len(rows)
@@ -387,7 +389,8 @@ class Engine:
     # by hand
 
     def install(self, name: str, version: str, reference: pa.Table, actor: str = ENGINE) -> None:
-        """Make a version the model's first champion; see `traffic.install`."""
+        """Make a version the model's first champion; see `traffic.install`. The data are protected like logged ones."""
+        reference = privacy.protect(reference, self.config.models[name], self.keys)
         with self.state.transaction() as tx:
             traffic.install(tx, self.config, name, version, reference, self.clock(), actor)
         self._steer(name)

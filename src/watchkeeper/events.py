@@ -95,7 +95,7 @@ def prediction(
     Raises DataError, which names the field, for anything that has not this form.
     """
     if not isinstance(features, Mapping):
-        raise DataError(f"features must map names to values, found {_found(features)}")
+        raise DataError(f"features must map names to values, found a {type(features).__name__}")
     return {
         "kind": PREDICTION,
         "model": _text("model", model),
@@ -149,7 +149,7 @@ def read(found: object, *, kind: str = "", model: str = "") -> Event:
     Raises DataError, which names the field, for anything that has not the form.
     """
     if not isinstance(found, Mapping):
-        raise DataError(f"an event must be a JSON object, found {_found(found)}")
+        raise DataError(f"an event must be a JSON object, found a {type(found).__name__}")
     given = {str(name): value for name, value in found.items()}
     for name, wanted in (("kind", kind), ("model", model)):
         if wanted and given.setdefault(name, wanted) != wanted:
@@ -166,7 +166,7 @@ def read(found: object, *, kind: str = "", model: str = "") -> Event:
             raise DataError(f"{name} is missing; every {kind} needs one")
     for name, value in given.items():
         if name not in ("features", "context") and isinstance(value, (Mapping, list)):
-            raise DataError(f"{name} must be a single value, found {_found(value)}")
+            raise DataError(f"{name} must be a single value, found a {type(value).__name__}")
     if kind == OUTCOME:
         return outcome(given["model"], given["request_id"], given["label"], known_at=given["known_at"])
     for name in ("version", "variant", "status"):
@@ -236,7 +236,7 @@ def _context(value: object) -> str | None:
         except json.JSONDecodeError as problem:
             raise DataError(f"context must be a JSON object or a string of JSON: {problem}") from problem
         return str(plain(value))
-    raise DataError(f"context must be a JSON object or a string of JSON, found {_found(value)}")
+    raise DataError(f"context must be a JSON object or a string of JSON, found a {type(value).__name__}")
 
 
 def _feature(name: object) -> str:

@@ -204,23 +204,31 @@ def categorical(
     known: Iterable[str] | None = (),
     others: int = 0,
     limit: str = UNBOUNDED,
+    named_from: int = 0,
 ) -> Profile:
     """A categorical profile from counts per value.
 
     Args:
         known: the column's vocabulary; None to take the values that are most frequent here.
         others: rows whose values are folded already: all strangers whose hash is `limit` or above.
+        named_from: if not 0, all strangers are folded, so that values of the vocabulary alone are named, and a
+            vocabulary that is taken here holds only values of so many rows (k-anonymity, Sweeney 2002, of rows).
     """
     shown: Counter[str] = Counter()
     for value, count in counts.items():
         if count:
             shown[cut(value)] += count
-    words = frozenset(most_frequent(shown) if known is None else map(cut, known))
-    return _categorical(shown, nulls, words, _name(words), others, limit)
+    words = frozenset(most_frequent(shown, named_from) if known is None else map(cut, known))
+    return _categorical(shown, nulls, words, _name(words), others, "" if named_from else limit)
 
 
-def most_frequent(counts: Mapping[str, int]) -> list[str]:
-    """The vocabulary that a column's first data give, most frequent first; of equally frequent ones by their hash."""
+def most_frequent(counts: Mapping[str, int], named_from: int = 0) -> list[str]:
+    """The vocabulary that a column's first data give, most frequent first; of equally frequent ones by their hash.
+
+    Args:
+        named_from: rows that a value of it has at least.
+    """
+    counts = {value: count for value, count in counts.items() if count >= named_from}
     if len(counts) <= KNOWN and sum(map(_size, counts)) <= ROOM:
         return sorted(counts)
     enough = [value for value, count in counts.items() if count >= ENOUGH]

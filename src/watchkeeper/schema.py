@@ -122,6 +122,14 @@ def _word(value: Any) -> Any:
     return value
 
 
+class Protection(StrEnum):
+    """What is kept of a sensitive value: a keyed hash, so that equal values stay equal; its shape; or nothing."""
+
+    PSEUDONYMISE = "pseudonymise"
+    MASK = "mask"
+    DROP = "drop"
+
+
 class ColumnConfig(Strict):
     """A feature: how it is summarised, what stands for "unknown" in it, and what else was agreed about its values.
 
@@ -129,6 +137,11 @@ class ColumnConfig(Strict):
     `categories` all values that are right; without them, the baseline says what is. `max_nulls` is the largest share
     of missing values that is right, and the limit of the built-in monitor. `unique` says that no value comes twice,
     which the comparison of two tables checks.
+
+    `sensitive` is what becomes of the column's values before they are stored. `pseudonymise` stores a keyed hash of a
+    category. `mask` stores of a category or a text its shape, such as `Xxxx 99`, of a number its first digit, and of a
+    moment its year. `drop` stores nothing, and the column is not watched. What stands for "unknown" is stored as it is.
+    Values of a sensitive column that fewer rows share than `k_anonymity` says are never named in what is kept of it.
     """
 
     kind: Kind
@@ -138,9 +151,24 @@ class ColumnConfig(Strict):
     categories: tuple[Annotated[str, BeforeValidator(_word)], ...] | None = None
     max_nulls: float | None = Field(default=None, ge=0, le=1)
     unique: bool = False
+    sensitive: Protection | None = None
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> ColumnConfig:
+        if self.sensitive is Protection.PSEUDONYMISE and self.kind is not Kind.CATEGORICAL:
+            raise ConfigError(
+                f"pseudonymise is for categorical columns, this one is {self.kind}, and hashes cannot be summarised as"
+                " such; use mask, which keeps the first digit of a number, the year of a moment and the shape of a"
+                " text, or drop",
+                ("sensitive",),
+            )
+        for name in ("min", "max", "categories"):
+            if self.sensitive is not None and getattr(self, name) is not None:
+                raise ConfigError(
+                    f"{name} cannot be checked where the values are not stored as they are; leave it out, or take"
+                    " sensitive away",
+                    (name,),
+                )
         for name in ("min", "max"):
             if getattr(self, name) is not None and self.kind not in (Kind.NUMERIC, Kind.DURATION):
                 raise ConfigError(f"{name} is for numeric columns, this one is {self.kind}; leave it out", (name,))
@@ -160,25 +188,33 @@ class ColumnConfig(Strict):
         return self
 
 
+LEAST = 5
+"""Rows that share a value of a sensitive column before it is named, where the configuration does not say."""
+
 AGE = "age"
 """What is watched of a moment beside itself: how long before the prediction it was, which tells a stale feature."""
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """What is watched of a column: itself, or a descriptor of it, whose name is `column.descriptor`."""
+    """What is watched of a column: itself, or a descriptor of it, whose name is `column.descriptor`.
+
+    `named_from` is how many rows must share a value for it to be named in what is kept; 0 for any number.
+    """
 
     column: str
     kind: Kind
     missing: tuple[float | str, ...] = ()
     descriptor: str = ""
+    named_from: int = 0
 
     @classmethod
-    def of(cls, name: str, config: ColumnConfig) -> dict[str, Feature]:
+    def of(cls, name: str, config: ColumnConfig, k_anonymity: int | None = None) -> dict[str, Feature]:
         """The features that a column stands for, by name."""
+        named_from = k_anonymity or (LEAST if config.sensitive else 0)
         if config.kind is Kind.TEXT:
             return {f"{name}.{part}": cls(name, Kind.NUMERIC, config.missing, part) for part in DESCRIPTORS}
-        itself = {name: cls(name, config.kind, config.missing)}
+        itself = {name: cls(name, config.kind, config.missing, named_from=named_from)}
         if config.kind is Kind.DATETIME:
             return itself | {f"{name}.{AGE}": cls(name, Kind.DURATION, config.missing, AGE)}
         return itself
@@ -317,6 +353,80 @@ class RolloutConfig(Strict):
         return self
 
 
+class PrivacyConfig(Strict):
+    """What is kept of a model's fields that are no features.
+
+    `entity_id` and `context` are stored as they come unless they are protected: a pseudonymised `entity_id` is a keyed
+    hash, a masked `context` keeps its keys and the shapes of its values. `undeclared` is what becomes of the values of
+    columns that the configuration does not name, which are set aside. Values that fewer rows share than `k_anonymity`
+    are never named in what is kept of a column: with it that holds for every categorical column, without it for the
+    sensitive ones, from 5 rows on.
+    """
+
+    entity_id: Literal["pseudonymise", "drop"] | None = None
+    context: Literal["mask", "drop"] | None = None
+    undeclared: Literal["mask", "drop"] | None = None
+    k_anonymity: int | None = Field(default=None, ge=2, le=1000)
+
+
+class KeyConfig(Strict):
+    """Where the key of pseudonyms is: `env:NAME`, a variable, or `file:PATH`, a file outside of the store.
+
+    The key is at least 32 characters that nobody can guess, such as `openssl rand -hex 32` gives. To rotate it, move
+    it to `previous_keys` and name a new one: new rows get pseudonyms by the new key, and a subject is found by all.
+    """
+
+    key: str | None = None
+    previous_keys: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_places(self) -> KeyConfig:
+        previous = [(("previous_keys", i), written) for i, written in enumerate(self.previous_keys)]
+        for place, written in ((("key",), self.key), *previous):
+            if written is not None and not re.fullmatch(r"env:[A-Za-z_]\w*|file:.+", written):
+                raise ConfigError(
+                    "must say where the key is, env:NAME or file:PATH; never write the key itself here", place
+                )
+        if self.previous_keys and self.key is None:
+            raise ConfigError("there are previous keys and no key; add key", ("previous_keys",))
+        return self
+
+
+_UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def _size(value: Any) -> int:
+    """Bytes, from how they are written."""
+    if isinstance(value, int) and value >= _UNITS["MB"]:
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Z]B)", str(value).strip())
+    if not found or found[2] not in _UNITS or not float(found[1]):
+        raise ConfigError(f'"{value}" is no size; write a number and MB, GB or TB, such as 20GB')
+    return round(float(found[1]) * _UNITS[found[2]])
+
+
+def show_size(size: int) -> str:
+    """The form in which a size is written in a configuration."""
+    unit = next((u for u in ("TB", "GB") if size >= _UNITS[u]), "MB")
+    return f"{size / _UNITS[unit]:g}{unit}"
+
+
+Size = Annotated[int, BeforeValidator(_size), PlainSerializer(show_size, when_used="json")]
+
+
+class RetentionConfig(Strict):
+    """How long raw rows stay: predictions, their outcomes and what was set aside. Summaries stay.
+
+    Rows older than `age` are deleted, and the oldest ones beyond `size`, whole grains at a time. With `keep`, such as
+    0.1, only this share of the rows stays once `label_delay` is over: those with the smallest hashes of their request
+    ids, which are the same ones always, so each of them stands for 1/keep rows.
+    """
+
+    age: Duration | None = None
+    size: Size | None = None
+    keep: float | None = Field(default=None, gt=0, lt=1)
+
+
 class ModelConfig(Strict):
     """A model: its task, its columns, how its time is cut, and what is watched.
 
@@ -349,6 +459,8 @@ class ModelConfig(Strict):
     retrain: RetrainConfig | None = None
     rollout: RolloutConfig = RolloutConfig()
     fallback_score: float | None = Field(default=None, ge=0, le=1)
+    privacy: PrivacyConfig = PrivacyConfig()
+    retention: RetentionConfig = RetentionConfig()
 
     @model_validator(mode="after")
     def _names_and_times_fit(self) -> ModelConfig:
@@ -377,12 +489,38 @@ class ModelConfig(Strict):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f'two monitors are called "{name}"; names must differ')
+        if not self.stored:
+            raise ConfigError("every column is dropped, so there is nothing to watch; keep one", ("columns",))
+        self._rows_stay_long_enough()
         return self
+
+    def _rows_stay_long_enough(self) -> None:
+        age, needed = self.retention.age, self.label_delay + self.grain_length
+        if age is not None and age % self.grain_length:
+            raise ConfigError(f"age must be a multiple of the grain {self.grain}", ("retention", "age"))
+        if age is not None and age < needed:
+            raise ConfigError(
+                f"rows must stay at least {show_duration(needed)}, label_delay and a grain, or labels find no rows;"
+                f" found {show_duration(age)}",
+                ("retention", "age"),
+            )
+        if age is not None and self.retrain and age < self.retrain.train_on + self.label_delay:
+            raise ConfigError(
+                f"rows must stay at least {show_duration(self.retrain.train_on + self.label_delay)}, label_delay and"
+                f" train_on of retrain; found {show_duration(age)}",
+                ("retention", "age"),
+            )
+
+    @cached_property
+    def stored(self) -> dict[str, ColumnConfig]:
+        """The columns that are not dropped."""
+        return {name: column for name, column in self.columns.items() if column.sensitive is not Protection.DROP}
 
     @cached_property
     def features(self) -> dict[str, Feature]:
         """What can be watched of the columns, by name."""
-        return {k: v for name, column in self.columns.items() for k, v in Feature.of(name, column).items()}
+        k = self.privacy.k_anonymity
+        return {key: feature for name, c in self.stored.items() for key, feature in Feature.of(name, c, k).items()}
 
     def _segments_fit(self) -> None:
         seen: set[frozenset[str]] = set()
@@ -391,6 +529,8 @@ class ModelConfig(Strict):
                 if name not in self.columns:
                     hint = did_you_mean(name, self.columns, "its features are")
                     raise ConfigError(f'there is no feature "{name}" to make segments of; {hint}', ("segments", i))
+                if name not in self.stored:
+                    raise ConfigError(f'"{name}" is dropped, so there can be no segments of it', ("segments", i))
                 if self.columns[name].kind is not Kind.CATEGORICAL:
                     raise ConfigError(
                         f'"{name}" is {self.columns[name].kind}, and segments are made of categorical features; log'
@@ -434,6 +574,19 @@ class Config(Strict):
 
     models: dict[str, ModelConfig]
     channels: dict[str, ChannelConfig] = {}
+    privacy: KeyConfig = KeyConfig()
+
+    @model_validator(mode="after")
+    def _there_is_a_key(self) -> Config:
+        for name, model in self.models.items():
+            wanted = [model.privacy.entity_id, *(column.sensitive for column in model.columns.values())]
+            if Protection.PSEUDONYMISE in wanted and self.privacy.key is None:
+                raise ConfigError(
+                    f'model "{name}" has values to pseudonymise, and there is no key; add privacy: {{key: env:NAME}}'
+                    " beside models",
+                    ("models", name),
+                )
+        return self
 
     @model_validator(mode="after")
     def _model_names_are_plain(self) -> Config:

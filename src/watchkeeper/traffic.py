@@ -39,7 +39,14 @@ def plans(model: ModelConfig, grids: dict[str, Grid], known: dict[str, tuple[str
     """
     known = known or {}
     features = [
-        Plan(name, feature.kind, grids.get(name), feature.missing, known=known.get(name, ()))
+        Plan(
+            name,
+            feature.kind,
+            grids.get(name),
+            feature.missing,
+            known=known.get(name, ()),
+            named_from=feature.named_from,
+        )
         for name, feature in model.features.items()
         if feature.kind is Kind.CATEGORICAL or name in grids
     ]
@@ -76,7 +83,7 @@ def first_vocabularies(model: ModelConfig, rows: pa.Table) -> dict[str, tuple[st
     here = {name: f for name, f in model.features.items() if f.kind is Kind.CATEGORICAL and name in rows.column_names}
     if not here:
         return {}
-    plans = [Plan(name, feature.kind, None, feature.missing, known=None) for name, feature in here.items()]
+    plans = [Plan(name, f.kind, None, f.missing, known=None, named_from=f.named_from) for name, f in here.items()]
     parts = summarise(read(connect(), rows, "first rows"), plans)
     return {part.column: part.profile.words for part in parts}
 
@@ -86,7 +93,10 @@ def first_segments(model: ModelConfig, rows: pa.Table) -> list[Segmentation]:
     if not model.segments:
         return []
     table = read(connect(), rows, "first rows")
-    return [segmentation(table, columns, _declared(model)) for columns in model.segmentations]
+    return [
+        segmentation(table, columns, _declared(model), max(model.features[name].named_from for name in columns))
+        for columns in model.segmentations
+    ]
 
 
 def segments(tx: Transaction, name: str, model: ModelConfig) -> list[Segmentation]:
@@ -119,7 +129,7 @@ def install(
     settings = config.models[model]
     if tx.champions(model):
         raise ConflictError(f'model "{model}" has a champion already; offer "{version}" as a candidate instead')
-    for name in settings.columns:
+    for name in settings.stored:
         if name not in reference.column_names:
             raise StateError(
                 f'the reference data of model "{model}" has no column "{name}";'
@@ -140,7 +150,7 @@ def install(
 
 def _with_numbers(model: str, settings: ModelConfig, reference: pa.Table) -> pa.Table:
     """The reference data with numbers where numbers belong, though a file may hold them as text."""
-    numeric = {name: column.missing for name, column in settings.columns.items() if column.kind is Kind.NUMERIC}
+    numeric = {name: column.missing for name, column in settings.stored.items() if column.kind is Kind.NUMERIC}
     for name, missing in {**numeric, "score": (), "latency_ms": (), "label": ()}.items():
         if name in reference.column_names and pa.types.is_string(reference.schema.field(name).type):
             unknown = {"", *map(str, missing)}
@@ -196,7 +206,7 @@ def offer(
         raise StateError(f'version "{version}" is the champion of model "{model}" already; offer another one')
     fresh: dict[tuple[str, str, str], list[Profile]] = {}
     for window in trained_on:
-        for key, profile in tx.profiles(model, window, segment=None, column=list(settings.columns)):
+        for key, profile in tx.profiles(model, window, segment=None, column=list(settings.stored)):
             fresh.setdefault((key.column, key.label, key.segment), []).append(profile)
     if scores is not None:
         score = [plan for plan in plans(settings, tx.grids(model)) if plan.name == "score"]

@@ -182,3 +182,10 @@ def test_many_threads_and_processes_lose_nothing(tmp_path: Path) -> None:
     assert len(found) == len(expected)
     assert set(found) == expected
     assert inbox.rejected() == 0
+
+
+def test_refused_events_are_kept_as_they_may_be(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path, hide=lambda event: {"hidden": list(event)})
+    inbox.reject("batch", [{"name": "Ann"}], "why")
+    [file] = inbox.rejects.glob("*")
+    assert json.loads(file.read_text()) == {"reason": "why", "event": {"hidden": ["name"]}}

@@ -242,15 +242,15 @@ def _segmentations(segments: Segments, columns: Mapping[str, ColumnConfig]) -> l
 
 def _configured(model: ModelConfig, names: Sequence[str], only: Sequence[str] | None) -> dict[str, ColumnConfig]:
     """The columns of a configuration that are asked for."""
-    for name in model.columns:
+    for name in model.stored:
         if name not in names:
             raise DataError(
                 f'the configuration has a column "{name}" and the reference has none; {did_you_mean(name, names)}'
             )
     for name in only or ():
-        if name not in model.columns:
-            raise DataError(f'the configuration has no column "{name}"; {did_you_mean(name, model.columns)}')
-    return {name: column for name, column in model.columns.items() if only is None or name in only}
+        if name not in model.stored:
+            raise DataError(f'the configuration has no column "{name}"; {did_you_mean(name, model.stored)}')
+    return {name: column for name, column in model.stored.items() if only is None or name in only}
 
 
 def default_model(columns: Mapping[str, ColumnConfig], segments: Sequence[tuple[str, ...]] = ()) -> ModelConfig:

@@ -209,7 +209,8 @@ def segmentation(
 ) -> Segmentation:
     """The segments that a reference gives by these columns, which are categorical features of their own names."""
     by = {f"c{i}": features[name] for i, name in enumerate(columns)}
-    found = sources.segmentation(_typed(side, by, booleans), tuple(by), {key: f.missing for key, f in by.items()})
+    missing, named_from = {key: f.missing for key, f in by.items()}, max(f.named_from for f in by.values())
+    found = sources.segmentation(_typed(side, by, booleans), tuple(by), missing, named_from)
     return Segmentation(columns, found.values)
 
 
@@ -272,7 +273,7 @@ def _planned(
     keyed = _keyed(features)
     words = [None if reference is None else reference[name].words for name in features]
     return keyed, [
-        sources.Plan(key, feature.kind, grids.get(name), feature.missing, known=known)
+        sources.Plan(key, feature.kind, grids.get(name), feature.missing, known=known, named_from=feature.named_from)
         for (key, feature), name, known in zip(keyed.items(), features, words, strict=True)
     ]
 

@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ _count = itertools.count()
 class Inbox:
     """Batches of events in a folder, one JSON object a line, oldest first."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, hide: Callable[[Any], Any] = lambda event: event) -> None:
+        """`hide` is what takes personal data out of an event before it is kept among the rejects."""
         self.folder = store / "inbox"
         self.rejects = store / "rejected"
+        self._hide = hide
 
     def put(self, events: Iterable[dict[str, Any]]) -> Path | None:
         """Write events durably; when this returns they survive a crash. None if there were no events."""
@@ -55,7 +57,8 @@ class Inbox:
 
     def reject(self, batch: str, events: Iterable[dict[str, Any]], reason: str) -> None:
         """Keep events that cannot be taken in, beside why; rejecting the same ones of a batch again changes nothing."""
-        lines = [json.dumps({"reason": reason, "event": event}, separators=(",", ":")) for event in events]
+        kept = ({"reason": reason, "event": self._hide(event)} for event in events)
+        lines = [json.dumps(reject, separators=(",", ":")) for reject in kept]
         if lines:
             digest = hashlib.blake2b("\n".join(lines).encode(), digest_size=6).hexdigest()
             _write(self.rejects, f"{batch}-{digest}.ndjson", lines)

@@ -93,7 +93,7 @@ class Log:
 
         Raises StateError where a column is of another kind, or spelled otherwise, than what is logged already.
         """
-        features = {name: _TYPES.get(column.kind, "VARCHAR") for name, column in config.columns.items()}
+        features = {name: _TYPES.get(column.kind, "VARCHAR") for name, column in config.stored.items()}
         with self.backend.transaction():
             for table, columns in ((_predictions, {**_EVENT, **features}), (_outcomes, _OUTCOME), (_aside, _ASIDE)):
                 self.backend.create(table(model), {**columns, "arrival": "BIGINT"}, _KEYS[table])

@@ -53,6 +53,7 @@ class Plan:
     """How one column is summarised. `by_label` splits its counts by the outcome as well.
 
     `known` is the vocabulary of a categorical one; None to take the values that are most frequent in these rows.
+    `named_from` is how many rows must share a value for it to be named; see `profiles.categorical`.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Plan:
     missing: tuple[float | str, ...] = ()
     by_label: bool = False
     known: tuple[str, ...] | None = ()
+    named_from: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -512,7 +514,7 @@ def collect(counts: pa.Table, plans: Iterable[Plan], segments: Sequence[str] = (
 def _profile(rows: dict[str, np.ndarray[Any, Any]], plan: Plan) -> Profile:
     tallies = rows["n"].tolist()
     if plan.grid is None:
-        return counts_of_values(zip(rows["value"].tolist(), rows["bin"] == FOLDED, tallies, strict=True), plan.known)
+        return counts_of_values(zip(rows["value"].tolist(), rows["bin"] == FOLDED, tallies, strict=True), plan)
     bins = rows["bin"].astype(np.int64)
     finite = (bins < NULL) | (bins >= SENTINEL)
     low, high = (
@@ -521,7 +523,7 @@ def _profile(rows: dict[str, np.ndarray[Any, Any]], plan: Plan) -> Profile:
     return numeric(plan.grid, dict(zip(bins.tolist(), tallies, strict=True)), low, high)
 
 
-def counts_of_values(rows: Iterable[tuple[str | None, bool, int]], known: tuple[str, ...] | None) -> Profile:
+def counts_of_values(rows: Iterable[tuple[str | None, bool, int]], plan: Plan) -> Profile:
     """The profile from what `folded` gives of a group: the value, whether it is the rest, and how many rows."""
     values: dict[str, int] = {}
     nulls, others, limit = 0, 0, UNBOUNDED
@@ -532,7 +534,7 @@ def counts_of_values(rows: Iterable[tuple[str | None, bool, int]], known: tuple[
             nulls = n
         else:
             values[value] = values.get(value, 0) + n
-    return categorical(values, nulls, known, others, limit)
+    return categorical(values, nulls, plan.known, others, limit, plan.named_from)
 
 
 def summarise(table: ir.Table, plans: Iterable[Plan]) -> list[Part]:
@@ -547,11 +549,12 @@ Missing = Mapping[str, tuple[float | str, ...]]
 """Columns to the values that stand for "unknown" in them."""
 
 
-def segmentation(table: ir.Table, columns: tuple[str, ...], missing: Missing) -> Segmentation:
-    """The segments by these columns that a reference table gives."""
+def segmentation(table: ir.Table, columns: tuple[str, ...], missing: Missing, named_from: int = 0) -> Segmentation:
+    """The segments by these columns that a reference table gives; each has `named_from` rows there at least."""
     parts = _categories(table, columns, missing)
     shown = table.select(**parts).drop_null()
     counted = shown.group_by([*parts]).agg(n=shown.count())
+    counted = counted.filter(counted["n"] >= named_from)
     ranked = counted.order_by([counted["n"].desc(), *parts]).limit(MOST).to_pyarrow().to_pylist()
     return freeze(columns, [(tuple(row[part] for part in parts), row["n"]) for row in ranked])
 

@@ -151,7 +151,7 @@ def _categorical(table: ir.Table, plans: Sequence[Plan], groups: int) -> list[di
     kept = _folded(united(counted), plans).select(["column", "group", "value", "bin", "n"])
     for name, of, value, bin_, n in zip(*(column.to_pylist() for column in kept.columns), strict=True):
         found[of][name].append((value, bin_ == FOLDED, n))
-    return [{plan.name: counts_of_values(one[plan.name], plan.known) for plan in plans} for one in found]
+    return [{plan.name: counts_of_values(one[plan.name], plan) for plan in plans} for one in found]
 
 
 def _folded(counted: ir.Table, plans: Sequence[Plan]) -> pa.Table:
