@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from watchkeeper.comparison.tables import (
     infer,
     row_copies,
     segmentation,
-    unique,
 )
 from watchkeeper.config import load, only_model
 from watchkeeper.errors import ConfigError, DataError, did_you_mean
@@ -194,24 +194,29 @@ def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None, 
     rows, names = side.rows, tuple(side.table.columns)
     probe = Side(side.title, sample(side.table))
     if model is None:
-        columns, skipped = infer(side, probe, only)
+        columns, skipped, ids = infer(side, probe, only)
     else:
         columns, skipped = _configured(model, names, only), {}
+        ids = [name for name, column in columns.items() if column.unique]
     features = (model or default_model(columns)).features
     wanted = {name: f for name, f in features.items() if f.column in columns and f.descriptor != AGE}
     if model:
         watched = {watch.column for watch in plan(model)} & set(MODEL_COLUMNS) & set(names)
         wanted |= {name: Feature(name, MODEL_COLUMNS[name]) for name in watched}
     booleans = boolean_columns(side)
-    grids = fitted(probe, wanted, booleans) if wanted else {}
+    whole = model is None and only is None and len(names) > 1
+    with ThreadPoolExecutor(1) as beside:
+        fitting = beside.submit(fitted, probe, wanted, booleans)
+        if probe.table is side.table:  # both would ask one connection, which answers one question at a time
+            fitting.result()
+        copies = {ROWS: row_copies(side, names, rows)} if whole else {}
+        copies |= {name: tallies.copies(side.table, [name], rows) for name in ids}
+        grids = fitting.result()
     profiles = counts(side, wanted, grids, booleans) if wanted else {}
     for name, feature in wanted.items():
         if profiles[name].special(INVALID) == profiles[name].n:
             skipped[feature.column] = f"it is {feature.kind} in the configuration, and nothing in the reference is"
             del profiles[name]
-    ids = unique(probe, only) if model is None else [name for name, column in columns.items() if column.unique]
-    copies = {ROWS: row_copies(side, names, rows)} if model is None and only is None and len(names) > 1 else {}
-    copies |= {name: tallies.copies(side.table, [name], rows) for name in ids}
     parts = []
     for by in model.segmentations if model else _segmentations(segments, columns):
         if all(name in profiles for name in by):

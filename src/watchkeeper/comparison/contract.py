@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from watchkeeper.comparison.tables import Side, boolean_columns, counts, fitted, infer, unique
+from watchkeeper.comparison.tables import Side, boolean_columns, counts, fitted, infer
 from watchkeeper.errors import DataError, listed
 from watchkeeper.events import RESERVED
 from watchkeeper.profiles import Profile
@@ -51,11 +51,11 @@ def propose(data: Any, name: str) -> str:
 
 def _proposed(side: Side, probe: Side, name: str) -> str:
     rows = side.rows
-    columns, skipped = infer(side, probe, None)
+    columns, skipped, unique = infer(side, probe, None)
     for column in [c for c in columns if _reserved(c)]:
         skipped[column] = "the name has a meaning of its own; rename the column to watch it"
         del columns[column]
-    ids = {c for c in unique(probe, None) if not _reserved(c)}
+    ids = {c for c in unique if not _reserved(c)}
     texts = [c for c in skipped if side.table[c].type().is_string()]
     values = {c: probe.table[c].to_pyarrow().to_pylist() for c in {*columns, *ids, *texts}}
     columns |= {c: ColumnConfig(kind=Kind.TEXT if c in texts else Kind.NUMERIC) for c in skipped if c in ids}

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from watchkeeper import policy
 from watchkeeper.comparison.baselines import ROWS, Baseline
 from watchkeeper.comparison.findings import DUPLICATE_IDS, DUPLICATES, MISSING, Look
-from watchkeeper.comparison.tables import Side, counts, row_copies
+from watchkeeper.comparison.tables import Side, counts
 from watchkeeper.metrics import METRICS
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Reason, Status
 from watchkeeper.schema import Kind
-from watchkeeper.stats.copies import more_repeats, repeats
+from watchkeeper.stats.copies import Copies, more_repeats, repeats
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.store.sources import kind_of
-from watchkeeper.store.tallies import copies, sample
+from watchkeeper.store.tallies import sample
 
 ALIKE = 0.75
 """Names whose matching parts (Ratcliff and Obershelp 1988) are at least this share of both are similar."""
@@ -97,10 +97,9 @@ def wholes(baseline: Baseline, names: Sequence[str]) -> list[str]:
     return [name for name in baseline.copies if (there >= {*baseline.names} if name == ROWS else name in there)]
 
 
-def duplicates(baseline: Baseline, after: Side, rows: int, name: str, alpha: float) -> Look:
+def duplicates(baseline: Baseline, now: Copies, rows: int, name: str, alpha: float) -> Look:
     """The look at rows, or at an id, that come several times; `rows` is how many the current data have."""
     contract = baseline.columns.get(name)
-    now = row_copies(after, baseline.names, rows) if name == ROWS else copies(after.table, [name], rows)
     if contract is not None and contract.unique:
         found, limit, relative = repeats(now, alpha), 0.0, None
     else:

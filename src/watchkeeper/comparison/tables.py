@@ -52,8 +52,11 @@ class Side:
         return rows
 
 
-def infer(before: Side, probe: Side, only: Sequence[str] | None) -> tuple[dict[str, ColumnConfig], dict[str, str]]:
-    """The columns of the reference that can be compared, and the others with the reason.
+def infer(
+    before: Side, probe: Side, only: Sequence[str] | None
+) -> tuple[dict[str, ColumnConfig], dict[str, str], list[str]]:
+    """The columns of the reference that can be compared, the others with the reason, and those of texts or whole
+    numbers that hold no value twice.
 
     Args:
         probe: a sample of the reference.
@@ -67,6 +70,7 @@ def infer(before: Side, probe: Side, only: Sequence[str] | None) -> tuple[dict[s
             raise DataError(f'the reference has no column "{name}"; {did_you_mean(name, table.columns, "it has")}')
     asked = [name for name in table.columns if only is None or name in only]
     facts = probe.scalars({f"{fact}_{i}": f for i, n in enumerate(asked) for fact, f in _facts(probe.table[n]).items()})
+    unique = [name for i, name in enumerate(asked) if 1 < facts[f"present_{i}"] == facts.get(f"different_{i}")]
     seldom = {f"present_{i}": table[name].count() for i, name in enumerate(asked) if not facts[f"present_{i}"]}
     facts |= before.scalars(seldom)
     texts = [i for i, name in enumerate(asked) if table[name].type().is_string() and _many(facts, i)]
@@ -82,7 +86,7 @@ def infer(before: Side, probe: Side, only: Sequence[str] | None) -> tuple[dict[s
             skipped[name] = why
         else:
             columns[name] = ColumnConfig(kind=Kind.TEXT if i in texts else kind)
-    return columns, skipped
+    return columns, skipped, unique
 
 
 def _facts(column: Any) -> dict[str, Any]:
@@ -114,22 +118,6 @@ def _many(facts: Mapping[str, Any], i: int) -> bool:
     return bool(facts.get(f"different_{i}", 0) > max(FEW_VALUES, facts[f"present_{i}"] / 2))
 
 
-def unique(probe: Side, only: Sequence[str] | None) -> list[str]:
-    """The columns of texts or whole numbers that hold no value twice.
-
-    Args:
-        only: look at no other columns than these.
-    """
-    table = probe.table
-    asked = [name for name in table.columns if only is None or name in only]
-    exact = [name for name in asked if table[name].type().is_string() or table[name].type().is_integer()]
-    facts = probe.scalars(
-        {f"all_{i}": table[name].count() for i, name in enumerate(exact)}
-        | {f"own_{i}": table[name].nunique() for i, name in enumerate(exact)}
-    )
-    return [name for i, name in enumerate(exact) if 1 < facts[f"all_{i}"] == facts[f"own_{i}"]]
-
-
 def row_copies(side: Side, columns: Sequence[str], rows: int) -> Copies:
     """How often rows occur; where the columns that differ most tell all rows apart, the others are not read."""
     if len(columns) > KEYS and rows > MANY:
@@ -149,6 +137,8 @@ def boolean_columns(side: Side) -> tuple[str, ...]:
 
 def fitted(probe: Side, features: Mapping[str, Feature], booleans: Sequence[str]) -> dict[str, Grid]:
     """The grids of the features that need one, from reference data or a sample of it."""
+    if not features:
+        return {}
     known = _keyed(features)
     numbers = {key: feature.missing for key, feature in known.items() if feature.kind is not Kind.CATEGORICAL}
     dates = {key for key, feature in known.items() if feature.kind is Kind.DATETIME}

@@ -336,13 +336,13 @@ def bin_number(value: ir.FloatingColumn, grid: Grid) -> ir.IntegerColumn:
     ends, steps = grid.knots, grid.steps
     knots = [_exact(knot) for knot in ends]
 
-    def inside(first: int, last: int) -> ir.FloatingColumn:
+    def inside(first: int, last: int) -> ir.IntegerColumn:
         if last - first > 1:
             half = (first + last) // 2
             return ibis.ifelse(value < knots[half], inside(first, half), inside(half, last))
         if grid.discrete:
-            return ibis.ifelse(value > knots[first], float(first * steps + 1), float(first * steps))
-        return (value - knots[first]) * _exact(steps / (ends[last] - ends[first])) + float(first * steps)
+            return ibis.ifelse(value > knots[first], first * steps + 1, first * steps).cast("int64")
+        return _whole((value - knots[first]) * _exact(steps / (ends[last] - ends[first]))) + first * steps
 
     def beyond(distance: ir.FloatingColumn) -> ir.IntegerColumn:
         ratio = (distance / _exact(grid.scale)).clip(upper=MAX_RATIO)
@@ -351,7 +351,7 @@ def bin_number(value: ir.FloatingColumn, grid: Grid) -> ir.IntegerColumn:
     sentinels = [(value == s, ibis.literal(SENTINEL + i, "int64")) for i, s in enumerate(grid.sentinels)]
     return ibis.cases(
         (value.isnull(), ibis.literal(NULL, "int64")),
-        ((value >= knots[0]) & (value < knots[-1]), _whole(inside(0, len(knots) - 1)) if len(knots) > 1 else 0),
+        ((value >= knots[0]) & (value < knots[-1]), inside(0, len(knots) - 1) if len(knots) > 1 else 0),
         (value == knots[-1], ibis.literal(grid.top, "int64")),
         (value.isnan(), ibis.literal(NAN, "int64")),
         (value == float("inf"), ibis.literal(POSITIVE_INFINITY, "int64")),

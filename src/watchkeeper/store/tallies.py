@@ -7,6 +7,7 @@ pass through a hash table, which makes them about ten times as fast.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from watchkeeper.profiles import Profile, numeric
 from watchkeeper.schema import Kind
 from watchkeeper.stats.copies import Copies
-from watchkeeper.stats.grid import DATE_SENTINELS, INVALID, NULL, SENTINELS, Grid, Ints, Tally
+from watchkeeper.stats.grid import DATE_SENTINELS, INVALID, NULL, SENTINELS, Grid, Ints, Tally, Workspace
 from watchkeeper.store.sources import (
     FOLDED,
     Plan,
@@ -81,12 +82,10 @@ def fit_grids(
     if not columns:
         return {}
     values = fetch(table.select(**{name: _number(table[name], missing) for name, missing in columns.items()}))
-    return {
-        name: Grid.fit(
-            _array(values.column(name).combine_chunks().drop_null()), DATE_SENTINELS if name in dates else SENTINELS
-        )
-        for name in columns
-    }
+    known = [_array(values.column(name).combine_chunks().drop_null()) for name in columns]
+    unlikely = [DATE_SENTINELS if name in dates else SENTINELS for name in columns]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(columns, pool.map(Grid.fit, known, unlikely), strict=True))
 
 
 def tally(table: ir.Table, plans: Sequence[Plan], groups: int = 1) -> list[dict[str, Profile]]:
@@ -109,24 +108,34 @@ def _numeric(table: ir.Table, plans: Sequence[Plan], groups: int) -> list[dict[s
     wanted |= {flag: table[flag] for name in tallies if (flag := invalid(name)) in table.columns}
     if groups > 1:
         wanted[GROUP] = table[GROUP].cast("int64")
+    own = _Own()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for batch in _stream(table.select(**wanted)):
             group = _array(batch.column(GROUP)) if groups > 1 else None
             flags = {name: batch.column(invalid(name)) for name in tallies if invalid(name) in wanted}
             columns = [batch.column(name) for name in tallies]
-            list(pool.map(_count, tallies.values(), columns, map(flags.get, tallies), repeat(group)))  # raises too
+            list(
+                pool.map(_count, tallies.values(), columns, map(flags.get, tallies), repeat(group), repeat(own))
+            )  # raises too
     return [
         {p.name: numeric(p.grid, tallies[p.name].counts(g), *tallies[p.name].ends(g)) for p in plans if p.grid}
         for g in range(groups)
     ]
 
 
-def _count(counts: Tally, column: pa.Array, flagged: pa.Array | None, group: Ints | None) -> None:
+class _Own(threading.local):
+    """What each counting thread has of its own."""
+
+    def __init__(self) -> None:
+        self.room = Workspace(BATCH)
+
+
+def _count(counts: Tally, column: pa.Array, flagged: pa.Array | None, group: Ints | None, own: _Own) -> None:
     if not column.null_count:
-        counts.add(_array(column), group)
+        counts.add(_array(column), group, own.room)
         return
     there = _array(column.is_valid())
-    counts.add(_array(column.drop_null()), None if group is None else group[there])
+    counts.add(_array(column.drop_null()), None if group is None else group[there], own.room)
     wrong = _array(flagged) if flagged is not None else np.zeros_like(there)
     for code, which in ((INVALID, wrong), (NULL, ~there & ~wrong)):
         for of, rows in enumerate(np.bincount(np.zeros(which.sum(), int) if group is None else group[which]).tolist()):
