@@ -34,7 +34,7 @@ from watchkeeper.records import (
 from watchkeeper.registry import Registry
 from watchkeeper.schema import Config, ModelConfig
 from watchkeeper.segments import is_named
-from watchkeeper.store import log, privacy
+from watchkeeper.store import arrivals, log, privacy
 from watchkeeper.store.backends import DuckDB
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.state import State, Transaction
@@ -44,6 +44,9 @@ FEW, MANY = 100, 10_000
 """Rows from which a model without reference data gets its grids: once its first grain is over, and before that."""
 LOOK_BACK = 1000
 """Grains before now that a model's first looks go back to, at most; older rows serve as baselines only."""
+AT_ONCE = 64 << 20
+"""Bytes of the inbox that are taken into the log at once."""
+NO_MODEL = 'there is no model "{}" in the configuration'
 SAMPLED = 3
 """Columns of an incident that sample predictions are kept for."""
 
@@ -125,32 +128,62 @@ class Engine:
 
     def record(self, tick: Tick) -> None:
         """Take the waiting batches into the log; events of no known model or form are kept among the rejects."""
-        for path, batch in self.inbox.batches():
-            taken: dict[tuple[str, str], list[events.Event]] = {}
-            refused: dict[str, list[Any]] = {}
-            for found in batch:
+        for paths in _stretches(self.inbox.waiting()):
+            columns: dict[arrivals.Shape, list[tuple[Path, arrivals.Batch]]] = {}
+            for path in paths:
                 try:
-                    event = events.read(found)
-                    if event["model"] not in self.config.models:
-                        raise DataError(f'there is no model "{event["model"]}" in the configuration')
-                    taken.setdefault((event["model"], event["kind"]), []).append(event)
+                    for batch in [arrivals.read(path)] if path.suffix == ".arrow" else self._sorted(path, tick):
+                        if batch.model in self.config.models:
+                            columns.setdefault(batch.shape, []).append((path, batch))
+                        else:
+                            self._reject(path, batch, NO_MODEL.format(batch.model), tick)
                 except DataError as problem:
-                    refused.setdefault(str(problem), []).append(found)
-            for reason, some in refused.items():
-                self.inbox.reject(path.stem, some, reason)
-                tick.rows["reject"] += len(some)
-            for (model, kind), rows in taken.items():
-                store = self.log.append if kind == events.PREDICTION else self.log.append_outcomes
-                try:
-                    table = privacy.protect(log.table(events.columns(rows)), self.config.models[model], self.keys)
-                    taken_in = store(model, table)
-                except (DataError, pa.ArrowInvalid, UnicodeError) as problem:
-                    self.inbox.reject(path.stem, rows, str(problem))
-                    tick.rows["reject"] += len(rows)
-                else:
-                    tick.rows["record"] += taken_in.stored
-                    tick.rows["set aside"] += taken_in.set_aside
-            self.inbox.done(path)
+                    self.inbox.reject_file(path, str(problem))
+                    tick.rows["reject"] += 1
+            for some in columns.values():
+                self._append(some, tick)
+            for path in paths:
+                self.inbox.done(path)
+
+    def _sorted(self, path: Path, tick: Tick) -> list[arrivals.Batch]:
+        """The events of a batch of JSON, those of each model and kind as columns."""
+        taken: dict[tuple[str, str], list[events.Event]] = {}
+        refused: dict[str, list[Any]] = {}
+        for found in self.inbox.read(path):
+            try:
+                event = events.read(found)
+                if event["model"] not in self.config.models:
+                    raise DataError(NO_MODEL.format(event["model"]))
+                taken.setdefault((event["model"], event["kind"]), []).append(event)
+            except DataError as problem:
+                refused.setdefault(str(problem), []).append(found)
+        for reason, some in refused.items():
+            self.inbox.reject(path.stem, some, reason)
+            tick.rows["reject"] += len(some)
+        return [arrivals.Batch(model, kind, log.table(events.columns(rows))) for (model, kind), rows in taken.items()]
+
+    def _append(self, found: Sequence[tuple[Path, arrivals.Batch]], tick: Tick) -> None:
+        """Store batches of one shape at once; if the log cannot take them, one by one, to keep the others."""
+        batch = found[0][1]
+        store = self.log.append if batch.kind == events.PREDICTION else self.log.append_outcomes
+        try:
+            stored = store(batch.model, arrivals.together([self.protect(one).rows for _, one in found]))
+        except (DataError, pa.ArrowInvalid, UnicodeError) as problem:
+            if len(found) == 1:
+                self._reject(found[0][0], batch, str(problem), tick)
+            for one in found if len(found) > 1 else ():
+                self._append([one], tick)
+        else:
+            tick.rows["record"] += stored.stored
+            tick.rows["set aside"] += stored.set_aside
+
+    def protect(self, batch: arrivals.Batch) -> arrivals.Batch:
+        """A batch as it may be stored: what the configuration calls sensitive is protected."""
+        return replace(batch, rows=privacy.protect(batch.rows, self.config.models[batch.model], self.keys))
+
+    def _reject(self, path: Path, batch: arrivals.Batch, reason: str, tick: Tick) -> None:
+        self.inbox.reject(path.stem, batch.events(), reason)
+        tick.rows["reject"] += batch.rows.num_rows
 
     # 2. summarise
 
@@ -404,6 +437,20 @@ class Engine:
             rollout = traffic.offer(tx, self.config, name, version, self.clock(), actor=actor)
         self._steer(name)
         return rollout
+
+
+def _stretches(paths: Iterable[Path]) -> Iterator[list[Path]]:
+    """Files, some after others, in stretches that are not too large to be held in memory."""
+    stretch: list[Path] = []
+    size = 0
+    for path in paths:
+        size += path.stat().st_size
+        stretch.append(path)
+        if size >= AT_ONCE:
+            yield stretch
+            stretch, size = [], 0
+    if stretch:
+        yield stretch
 
 
 ByHand = Callable[[Incident, datetime, str, str], tuple[Incident, Transition]]

@@ -2,7 +2,8 @@
 
 Anyone may put events in, many processes at once: a batch is written to a file of its own, synced, and then
 renamed to its final name, so a reader sees whole batches only. Reading twice does no harm, since the log keeps
-one row per request id. Standard library only: the logging client runs in other people's serving processes.
+one row per request id. A batch is a file of JSON, one object a line (`.ndjson`), or of columns (`.arrow`, see
+`arrivals`). Standard library only: the logging client runs in other people's serving processes.
 """
 
 from __future__ import annotations
@@ -12,17 +13,23 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from watchkeeper.errors import StateError
+
+FORMS = (".ndjson", ".arrow")
+"""How the names of the files end that hold a batch."""
+
+Writer = Callable[[BinaryIO], None]
 
 _count = itertools.count()
 
 
 class Inbox:
-    """Batches of events in a folder, one JSON object a line, oldest first."""
+    """Batches of events in a folder, oldest first."""
 
     def __init__(self, store: Path, hide: Callable[[Any], Any] = lambda event: event) -> None:
         """`hide` is what takes personal data out of an event before it is kept among the rejects."""
@@ -33,23 +40,45 @@ class Inbox:
     def put(self, events: Iterable[dict[str, Any]]) -> Path | None:
         """Write events durably; when this returns they survive a crash. None if there were no events."""
         lines = [json.dumps(event, separators=(",", ":"), allow_nan=True) for event in events]
-        if not lines:
-            return None
-        name = f"{time.time_ns():020d}-{os.getpid()}-{next(_count)}.ndjson"
-        return _write(self.folder, name, lines)
+        return self.keep(".ndjson", [_lines(lines)])[0] if lines else None
+
+    def keep(self, form: str, batches: Sequence[Writer]) -> list[Path]:
+        """Write batches durably, a file each, with one sync of the folder for all of them."""
+        names = [f"{time.time_ns():020d}-{os.getpid()}-{next(_count)}{form}" for _ in batches]
+        return _write(self.folder, dict(zip(names, batches, strict=True)))
+
+    def waiting(self) -> list[Path]:
+        """The files of all batches, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if path.suffix in FORMS)
+
+    def backlog(self) -> tuple[int, int]:
+        """How many files wait, and how many bytes they have."""
+        files = size = 0
+        with suppress(FileNotFoundError), os.scandir(self.folder) as found:
+            for entry in found:
+                if entry.name.endswith(FORMS):
+                    with suppress(FileNotFoundError):  # the engine has just taken it in
+                        size += entry.stat().st_size
+                        files += 1
+        return files, size
 
     def batches(self) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-        """Each waiting batch with its file. A line that is not JSON is kept among the rejects instead."""
-        if not self.folder.is_dir():
-            return
-        for path in sorted(self.folder.glob("*.ndjson")):
-            events = []
-            for line in filter(None, path.read_bytes().split(b"\n")):
-                try:
-                    events.append(json.loads(line))
-                except (ValueError, RecursionError) as problem:
-                    self.reject(path.stem, [{"line": line.decode(errors="replace")}], f"not JSON: {problem}")
-            yield path, events
+        """Each waiting batch of JSON with its file."""
+        for path in self.waiting():
+            if path.suffix == ".ndjson":
+                yield path, self.read(path)
+
+    def read(self, path: Path) -> list[dict[str, Any]]:
+        """The events of a batch of JSON. A line that is not JSON is kept among the rejects instead."""
+        events = []
+        for line in filter(None, path.read_bytes().split(b"\n")):
+            try:
+                events.append(json.loads(line))
+            except (ValueError, RecursionError) as problem:
+                self.reject(path.stem, [{"line": line.decode(errors="replace")}], f"not JSON: {problem}")
+        return events
 
     def done(self, path: Path) -> None:
         """Forget a batch that the log has taken in."""
@@ -61,7 +90,12 @@ class Inbox:
         lines = [json.dumps(reject, separators=(",", ":")) for reject in kept]
         if lines:
             digest = hashlib.blake2b("\n".join(lines).encode(), digest_size=6).hexdigest()
-            _write(self.rejects, f"{batch}-{digest}.ndjson", lines)
+            _write(self.rejects, {f"{batch}-{digest}.ndjson": _lines(lines)})
+
+    def reject_file(self, path: Path, reason: str) -> None:
+        """Keep a batch that cannot be read as it is among the rejects, beside why."""
+        self.reject(path.stem, [{"file": path.name}], reason)
+        path.replace(self.rejects / path.name)
 
     def rejected(self) -> int:
         """Events kept in the rejects."""
@@ -70,22 +104,35 @@ class Inbox:
         return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in self.rejects.glob("*.ndjson"))
 
 
-def _write(folder: Path, name: str, lines: list[str]) -> Path:
+def _lines(lines: Iterable[str]) -> Writer:
+    def write(file: BinaryIO) -> None:
+        file.write(("\n".join(lines) + "\n").encode())
+
+    return write
+
+
+def _write(folder: Path, files: dict[str, Writer]) -> list[Path]:
+    """Write files so that each is there whole or not at all, and stays through a crash once this returns."""
+    parts = {folder / f"{name}.part": folder / name for name in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        waiting, final = folder / f"{name}.part", folder / name
-        with waiting.open("w", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        waiting.replace(final)
+        for part, write in zip(parts, files.values(), strict=True):
+            with part.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+        for part, final in parts.items():
+            part.replace(final)
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
     except OSError as problem:
+        for part in parts:  # what was written of them may be the space that others need
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
         raise StateError(
             f"events cannot be written to {folder}: {problem.strerror}; check space and rights"
         ) from problem
-    return final
+    return [*parts.values()]
