@@ -350,6 +350,8 @@ def _serve(engine: Engine, host: str, port: int, *, ticking: bool, every: int = 
         with suppress(KeyboardInterrupt):  # the server ends in order, and then hands on the signal it ended for
             server.run()
     finally:
+        if page.state.committer is not None:
+            page.state.committer.close()
         stop.set()
         worker.join(timeout=30)
 

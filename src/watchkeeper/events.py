@@ -100,7 +100,7 @@ def prediction(
         "kind": PREDICTION,
         "model": _text("model", model),
         "request_id": _text("request_id", request_id),
-        "event_time": _moment("event_time", event_time),
+        "event_time": moment("event_time", event_time),
         "version": _text("version", version, empty=True),
         "variant": _text("variant", variant),
         "entity_id": None if entity_id is None else _text("entity_id", str(plain(entity_id))),
@@ -135,7 +135,7 @@ def outcome(model: str, request_id: str, label: object, *, known_at: datetime | 
         "model": _text("model", model),
         "request_id": _text("request_id", request_id),
         "label": value,
-        "known_at": _moment("known_at", known_at),
+        "known_at": moment("known_at", known_at),
     }
 
 
@@ -255,7 +255,8 @@ def _text(field: str, value: object, *, empty: bool = False) -> str:
     return str(plain(value))
 
 
-def _moment(field: str, value: object) -> str:
+def moment(field: str, value: object) -> str:
+    """A moment as an event has it: ISO 8601 in UTC. DataError, which names the field, if it is none."""
     found = value
     if isinstance(value, str):
         try:
@@ -271,12 +272,12 @@ def _moment(field: str, value: object) -> str:
             f"{field} {found} has no time zone, so it names no moment; use datetime.now(UTC) or write +00:00"
         )
     try:
-        moment = value.astimezone(UTC)
+        at = value.astimezone(UTC)
     except OverflowError:
-        moment = None
-    if moment is None or not EARLIEST <= moment.year <= LATEST:
+        at = None
+    if at is None or not EARLIEST <= at.year <= LATEST:
         raise DataError(f"{field} {found} lies outside the years {EARLIEST} to {LATEST}; check its unit and its zone")
-    return moment.isoformat()
+    return at.isoformat()
 
 
 def _found(value: object) -> str:

@@ -15,6 +15,7 @@ from watchkeeper.engine import Engine
 from watchkeeper.schema import Config
 from watchkeeper.server import ingest
 from watchkeeper.server.app import create_app
+from watchkeeper.store.arrivals import Batch
 from watchkeeper.store.state import State
 
 
@@ -112,7 +113,7 @@ def test_events_reach_the_log(door: tuple[Engine, httpx.Client]) -> None:
     assert (sent.status_code, sent.json()) == (200, {"accepted": 2, "rejected": []})
     outcome = {"request_id": "a", "label": 1, "known_at": "2024-03-02T10:00:00Z"}
     assert http.post("/v1/models/eta/outcomes", json={"events": [outcome]}).json()["accepted"] == 1
-    assert len(list(engine.inbox.batches())) == 2
+    assert len(engine.inbox.waiting()) == 2
     engine.tick()
     assert engine.log.totals("eta")["predictions"] == 2
     assert engine.log.totals("eta")["labelled"] == 1
@@ -139,8 +140,9 @@ def test_a_wrong_event_is_named_and_the_others_are_kept(door: tuple[Engine, http
         ("/v1/models/etta/predictions", b'{"events": []}', 404, 'did you mean "eta"?'),
         ("/v1/models/eta/predictions", b"{", 400, "not JSON"),
         ("/v1/models/eta/predictions", b"\xff\xfe", 400, "not JSON"),
-        ("/v1/models/eta/predictions", b"[]", 400, 'no list "events"'),
+        ("/v1/models/eta/predictions", b"7", 400, 'no list "events"'),
         ("/v1/models/eta/predictions", b'{"events": {}}', 400, 'no list "events"'),
+        ("/v1/models/eta/predictions", b"{}", 400, 'no list "events"'),
     ],
 )
 def test_a_wrong_request_is_explained(
@@ -177,7 +179,7 @@ def test_too_large_a_request_is_refused(door: tuple[Engine, httpx.Client], monke
 def test_no_events_are_no_trouble(door: tuple[Engine, httpx.Client]) -> None:
     engine, http = door
     assert http.post("/v1/models/eta/outcomes", json={"events": []}).json() == {"accepted": 0, "rejected": []}
-    assert list(engine.inbox.batches()) == []
+    assert engine.inbox.waiting() == []
 
 
 def test_a_disk_that_is_full_is_told(door: tuple[Engine, httpx.Client]) -> None:
@@ -193,6 +195,9 @@ class Quiet:
     """Operations of a server that only shows."""
 
     config = Config.model_validate({"models": {"eta": {"columns": {"distance": {"kind": "numeric"}}}}})
+
+    def protect(self, batch: Batch) -> Batch:
+        return batch
 
     def acknowledge(self, incident_id: str, actor: str, note: str) -> None: ...
     def resolve(self, incident_id: str, actor: str, note: str) -> None: ...

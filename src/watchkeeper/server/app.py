@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from watchkeeper.errors import StateError, WatchkeeperError
 from watchkeeper.server import api, assets, incident_pages, ingest, pages
+from watchkeeper.server.commit import Committer
 from watchkeeper.server.rendering import page
 from watchkeeper.server.services import Operations, RequestError, Services
 from watchkeeper.store.inbox import Inbox
@@ -58,6 +59,7 @@ def create_app(
     """
     app = FastAPI(title="watchkeeper", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.state.services = Services(state, clock, operations, inbox, title)
+    app.state.committer = Committer(inbox, operations.protect) if inbox else None
     for router in ROUTERS:
         app.include_router(router)
     for kind in (HTTPException, RequestValidationError, WatchkeeperError):
@@ -88,7 +90,8 @@ def answer(request: Request, error: Exception) -> Response:
     """An error, told to a machine as JSON and to a person as a page."""
     status, message, hint = explained(error)
     if request.url.path.startswith(MACHINES):
-        return JSONResponse({"error": {"message": message} | ({"hint": hint} if hint else {})}, status)
+        headers = error.headers if isinstance(error, RequestError) else None
+        return JSONResponse({"error": {"message": message} | ({"hint": hint} if hint else {})}, status, headers)
     return page(request, "error.html", status, code=status, message=message, hint=hint)
 
 

@@ -2,73 +2,163 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+import msgspec
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from watchkeeper import events
-from watchkeeper.errors import DataError
-from watchkeeper.server.services import RequestError, Services, services
+from watchkeeper.server import columns, formats
+from watchkeeper.server.commit import Committer
+from watchkeeper.server.services import RequestError, services
 
-LARGEST = 32 * 1024 * 1024
-"""Bytes in one request."""
+LARGEST = 32 << 20
+"""Bytes in one request, as it is sent and as it expands."""
+AT_ONCE = 64 << 10
+"""Bytes up to which a request is read in the event loop itself; a larger one would hold up the others."""
+CODINGS = ("gzip", "zstd")
+
+JSON, LINES = "application/json", "application/x-ndjson"
+ARROW, PARQUET = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet"
+READERS: dict[str, Callable[[bytes, str, str], formats.Found]] = {
+    JSON: formats.from_json,
+    LINES: formats.from_lines,
+    ARROW: lambda body, kind, _: columns.from_arrow(body, kind),
+    PARQUET: lambda body, kind, _: columns.from_parquet(body, kind),
+}
+"""How a body is read, by its Content-Type; given the kind of events and the model."""
 
 router = APIRouter(prefix="/v1/models/{model}", tags=["events"])
-Served = Annotated[Services, Depends(services)]
+
+_EVENT = {
+    events.PREDICTION: {
+        "type": "object",
+        "required": ["request_id", "event_time", "features"],
+        "additionalProperties": False,
+        "properties": {
+            "request_id": {"type": "string", "minLength": 1, "maxLength": events.LONGEST},
+            "event_time": {"type": "string", "format": "date-time"},
+            "features": {"type": "object"},
+            "version": {"type": "string", "maxLength": events.LONGEST},
+            "variant": {"type": "string", "minLength": 1, "maxLength": events.LONGEST},
+            "entity_id": {"type": ["string", "number", "null"]},
+            "status": {"type": "string", "minLength": 1, "maxLength": events.LONGEST},
+            "context": {"type": ["object", "string", "null"]},
+            **{
+                name: {"type": ["number", "string", "boolean", "null"]}
+                for name in ("prediction", "score", "latency_ms", *events.RESOURCES)
+            },
+        },
+    },
+    events.OUTCOME: {
+        "type": "object",
+        "required": ["request_id", "label", "known_at"],
+        "additionalProperties": False,
+        "properties": {
+            "request_id": {"type": "string", "minLength": 1, "maxLength": events.LONGEST},
+            "label": {"type": ["number", "string", "boolean"]},
+            "known_at": {"type": "string", "format": "date-time"},
+        },
+    },
+}
 
 
-@router.post("/predictions")
-async def predictions(model: str, request: Request, served: Served) -> dict[str, Any]:
-    """Take in predictions: `{"events": [{"request_id", "event_time", "features", ...}]}`.
+def _described(kind: str) -> dict[str, Any]:
+    one = _EVENT[kind]
+    many = {"type": "array", "items": one}
+    wrapped = {"type": "object", "required": ["events"], "properties": {"events": many}}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    content: dict[str, Any] = {JSON: {"schema": {"anyOf": [one, wrapped, many]}}}
+    content |= {LINES: {"schema": {"type": "string"}}, ARROW: binary, PARQUET: binary}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@router.post("/predictions", openapi_extra=_described(events.PREDICTION))
+async def predictions(model: str, request: Request) -> Response:
+    """Take in predictions: `{"events": [{"request_id", "event_time", "features", ...}]}`, one such event, a list of
+    them, a line each (`application/x-ndjson`), or as columns (`application/vnd.apache.arrow.stream`,
+    `application/vnd.apache.parquet`).
 
     Answers how many were accepted, and which were rejected and why. What was accepted survives a crash. Sending an
-    event again does no harm.
+    event again does no harm. 429 says when to come back.
     """
-    return await _take_in(events.PREDICTION, model, request, served)
+    return await _take_in(events.PREDICTION, model, request)
 
 
-@router.post("/outcomes")
-async def outcomes(model: str, request: Request, served: Served) -> dict[str, Any]:
-    """Take in outcomes: `{"events": [{"request_id", "label", "known_at"}]}`. Answers as for predictions."""
-    return await _take_in(events.OUTCOME, model, request, served)
+@router.post("/outcomes", openapi_extra=_described(events.OUTCOME))
+async def outcomes(model: str, request: Request) -> Response:
+    """Take in outcomes: `{"events": [{"request_id", "label", "known_at"}]}`, or in another form that predictions can
+    have. Answers as for predictions."""
+    return await _take_in(events.OUTCOME, model, request)
 
 
-async def _take_in(kind: str, model: str, request: Request, served: Services) -> dict[str, Any]:
-    served.model(model)
-    if served.inbox is None:
+async def _take_in(kind: str, model: str, request: Request) -> Response:
+    services(request).model(model)
+    committer = taking(request)
+    sent_as = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    read = READERS.get(sent_as)
+    if read is None:
+        raise RequestError(
+            415,
+            f'events are not taken as "{sent_as}"; they are as {", ".join(READERS)}',
+            "set the header Content-Type",
+        )
+    async with Body(request, committer) as body:
+        if len(body) <= AT_ONCE:
+            found = read(body, kind, model)
+        else:
+            found = await run_in_threadpool(read, body, kind, model)
+        await committer.commit(model, kind, found)
+    return Response(msgspec.json.encode(found.answer()), media_type="application/json")
+
+
+def taking(request: Request) -> Committer:
+    """Who writes the events of this server; RequestError where it takes none, or none just now."""
+    committer: Committer | None = request.app.state.committer
+    if committer is None:
         raise RequestError(503, "this server takes no events", "send them to the server that runs the engine")
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise RequestError(415, "events are taken as application/json only", "set the header Content-Type")
-    found = _events(await _body(request))
-    accepted, rejected = [], []
-    for index, event in enumerate(found):
+    committer.check_backlog()
+    return committer
+
+
+class Body:
+    """The body of a request, expanded; its bytes are held against those of all requests until it is left."""
+
+    def __init__(self, request: Request, committer: Committer) -> None:
+        self._request, self._committer, self._held = request, committer, 0
+
+    async def __aenter__(self) -> bytes:
         try:
-            accepted.append(events.read(event, kind=kind, model=model))
-        except DataError as problem:
-            rejected.append({"index": index, "reason": str(problem)})
-    await run_in_threadpool(served.inbox.put, accepted)
-    return {"accepted": len(accepted), "rejected": rejected}
+            return await self._read()
+        except BaseException:
+            self._committer.release(self._held)
+            raise
 
+    async def __aexit__(self, *_: object) -> None:
+        self._committer.release(self._held)
 
-async def _body(request: Request) -> bytes:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > LARGEST:
-            raise RequestError(
-                413, f"the request is larger than {LARGEST >> 20} MiB", "send the events in smaller batches"
-            )
-        parts.append(part)
-    return b"".join(parts)
+    def _hold(self, size: int) -> None:
+        self._committer.hold(size)
+        self._held += size
 
-
-def _events(body: bytes) -> list[Any]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError) as problem:  # JSON that is broken, not UTF-8, or nested without end
-        raise RequestError(400, f"the request is not JSON: {problem}", 'send {"events": [...]}') from problem
-    if not isinstance(found, dict) or not isinstance(found.get("events"), list):
-        raise RequestError(400, 'the request has no list "events"', 'send {"events": [...]}')
-    return list(found["events"])
+    async def _read(self) -> bytes:
+        coding = self._request.headers.get("content-encoding", "identity").strip().lower()
+        if coding not in (*CODINGS, "identity"):
+            raise RequestError(415, f'the request is coded as "{coding}"', f"use {' or '.join(CODINGS)}, or nothing")
+        parts, size = [], 0
+        async for part in self._request.stream():
+            size += len(part)
+            if size > LARGEST:
+                raise RequestError(
+                    413, f"the request is larger than {LARGEST >> 20} MiB", "send the events in smaller batches"
+                )
+            self._hold(len(part))
+            parts.append(part)
+        body = b"".join(parts)
+        if coding == "identity":
+            return body
+        expanded = await run_in_threadpool(formats.expanded, body, coding, LARGEST)
+        self._hold(len(expanded))
+        return expanded

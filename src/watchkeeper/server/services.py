@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -12,15 +12,19 @@ from fastapi import Request
 
 from watchkeeper.errors import WatchkeeperError, did_you_mean
 from watchkeeper.schema import Config, ModelConfig
+from watchkeeper.store.arrivals import Batch
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.state import State
 
 
 class Operations(Protocol):
-    """What people may do from the dashboard, and the configuration that is in force; the engine offers this."""
+    """What the configuration says, and what people may do from the dashboard; the engine offers this."""
 
     @property
     def config(self) -> Config: ...
+
+    def protect(self, batch: Batch) -> Batch:
+        """A batch of events as it may be stored."""
 
     def acknowledge(self, incident_id: str, actor: str, note: str) -> None:
         """Take an incident on; WatchkeeperError, with a text for people, where that cannot be."""
@@ -57,11 +61,12 @@ def services(request: Request) -> Services:
 
 
 class RequestError(WatchkeeperError):
-    """A request that cannot be served; `status` is HTTP's number for why, `hint` what to do."""
+    """A request that cannot be served; `status` is HTTP's number for why, `hint` what to do, `headers` what else goes
+    with the answer."""
 
-    def __init__(self, status: int, message: str, hint: str = "") -> None:
+    def __init__(self, status: int, message: str, hint: str = "", headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        self.status, self.hint = status, hint
+        self.status, self.hint, self.headers = status, hint, dict(headers or {})
 
 
 def absent(kind: str, name: str, known: list[str]) -> RequestError:
