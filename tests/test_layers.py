@@ -52,6 +52,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "",
         "__main__",
         "client",
+        "client.*",
         "comparison",
         "comparison.*",
         "words",

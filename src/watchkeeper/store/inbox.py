@@ -39,7 +39,10 @@ class Inbox:
 
     def put(self, events: Iterable[dict[str, Any]]) -> Path | None:
         """Write events durably; when this returns they survive a crash. None if there were no events."""
-        lines = [json.dumps(event, separators=(",", ":"), allow_nan=True) for event in events]
+        return self.put_lines([json.dumps(event, separators=(",", ":"), allow_nan=True) for event in events])
+
+    def put_lines(self, lines: list[str]) -> Path | None:
+        """The same with events that are JSON already."""
         return self.keep(".ndjson", [_lines(lines)])[0] if lines else None
 
     def keep(self, form: str, batches: Sequence[Writer]) -> list[Path]:

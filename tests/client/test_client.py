@@ -2,62 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import re
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
 import pytest
+from listener import Server, dead_url, ids, inbox, run, serve, wait_until
 
-from watchkeeper import client as client_module
 from watchkeeper import events
 from watchkeeper.client import BATCH, Client
+from watchkeeper.client import sender as sender_module
 from watchkeeper.errors import ConfigError, DataError
-from watchkeeper.store.inbox import Inbox
 
 AT = datetime(2013, 7, 4, 15, tzinfo=UTC)
-
-
-def inbox(store: Path) -> list[dict[str, Any]]:
-    return [event for _, batch in Inbox(store).batches() for event in batch]
-
-
-def ids(found: list[dict[str, Any]]) -> list[str]:
-    return [event["request_id"] for event in found]
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
-    until = monotonic() + seconds
-    while not true():
-        assert monotonic() < until, "it did not come true in time"
-        sleep(0.01)
-
-
-@pytest.fixture
-def open_client() -> Iterator[Callable[..., Client]]:
-    """Makes clients that do not spend the time of the tests on closing."""
-    made: list[Client] = []
-
-    def make(target: Any, **options: Any) -> Client:
-        made.append(Client(target, model="delays", **{"timeout": 2.0, **options}))
-        return made[-1]
-
-    yield make
-    for client in made:
-        client._timeout = 0.0
-        client.close()
 
 
 # Into a folder
@@ -185,10 +151,18 @@ def test_a_folder_that_cannot_be_written(
         (lambda c: c.label(None, 1), "request_id"),
     ],
 )  # fmt: skip
-def test_wrong_use_is_told_at_once(tmp_path: Path, use: Callable[[Client], object], text: str) -> None:
-    with Client(tmp_path, model="delays") as client, pytest.raises(DataError, match=text):
+def test_wrong_use_is_told_at_once_if_strict_and_counted_if_not(
+    tmp_path: Path, use: Callable[[Client], object], text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Client(tmp_path, model="delays", strict=True) as client, pytest.raises(DataError, match=text):
         use(client)
     assert inbox(tmp_path) == []
+    with Client(tmp_path, model="delays") as client:
+        use(client)
+        one = client.log({})
+    assert ids(inbox(tmp_path)) == [one]
+    assert client.stats.dropped == {"invalid": 1}
+    assert re.search(f"1 events were dropped so far, invalid: .*{text}", caplog.text)
 
 
 @pytest.mark.parametrize(
@@ -211,63 +185,6 @@ def test_a_client_that_cannot_be_meant(tmp_path: Path, wrong: dict[str, Any]) ->
 
 
 # To a server
-
-
-@dataclass
-class Server:
-    """A server that keeps what it is sent and answers as it was told to, then 200."""
-
-    url: str = ""
-    answers: list[int] = field(default_factory=list)
-    refuse: Callable[[list[dict[str, Any]]], int] = lambda events: 200
-    rejected: list[dict[str, Any]] = field(default_factory=list)
-    posts: list[tuple[str, dict[str, str], int]] = field(default_factory=list)
-    kept: list[dict[str, Any]] = field(default_factory=list)
-    close: Callable[[], None] = lambda: None
-
-
-def serve(port: int = 0) -> Server:
-    found = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["events"]
-            code = found.answers.pop(0) if found.answers else found.refuse(got)
-            found.posts.append((self.path, dict(self.headers.items()), code))
-            if code == 200:
-                found.kept.extend(got)
-            body = json.dumps({"accepted": len(got), "rejected": found.rejected}).encode()
-            self.send_response(code)
-            if 300 <= code < 400:
-                self.send_header("Location", found.url)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_GET(self) -> None:
-            raise AssertionError("a redirect was followed")
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-
-    def close() -> None:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-    found.url, found.close = f"http://127.0.0.1:{server.server_port}", close
-    return found
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    found = serve()
-    yield found
-    found.close()
 
 
 def test_events_reach_the_server(server: Server) -> None:
@@ -329,7 +246,7 @@ def test_it_waits_longer_the_longer_the_server_is_dead(
         client.log({})
     sleep(0.3)
     assert len(server.posts) == 2  # one at once, one after a second; many events do not hurry it
-    assert client._failures == 2
+    assert client._sender._failures == 2
 
 
 def test_log_does_not_wait_for_a_server_that_hangs(server: Server, open_client: Callable[..., Client]) -> None:
@@ -362,7 +279,7 @@ def test_only_the_event_that_is_refused_is_dropped(
     server.refuse = lambda events: code if wanted[41] in ids(events) else 200
     assert client.flush()
     assert ids(server.kept) == wanted[:41] + wanted[42:]
-    assert client.dropped == 1
+    assert client.stats.dropped == {"refused": 1}
     assert f"answered {code}" in caplog.text
     more = [client.log({}) for _ in range(BATCH)]
     before = len(server.posts)
@@ -401,7 +318,7 @@ def test_what_the_server_rejects_one_by_one_is_counted(
     client.log({})
     assert client.flush()
     assert client.dropped == 1
-    assert "1 events were refused and are dropped: no such thing" in caplog.text
+    assert "1 events were dropped so far, refused: no such thing" in caplog.text
 
 
 # A full buffer, the end
@@ -412,14 +329,20 @@ def test_a_full_buffer_drops_the_oldest_and_says_so_once(
 ) -> None:
     server.answers = [503]
     client = open_client(server.url, interval=3600, buffer=10)
-    client.flush()
-    wanted = [client.log({}) for _ in range(25)]
-    assert client.dropped == 15
-    warnings = [r for r in caplog.records if "dropped" in r.message]
-    assert [r.levelno for r in warnings] == [logging.WARNING]
+    held = client.log({})
     assert not client.flush()
+    server.refuse = lambda events: 503
+    wanted = [client.log({}) for _ in range(25)]
+    assert client.stats.dropped == {"buffer full": 15}
+    assert not client.flush()
+    assert not client.flush()
+    warnings = [r for r in caplog.records if "dropped" in r.message]
+    assert [(r.levelno, r.message) for r in warnings] == [
+        (logging.WARNING, "15 events were dropped so far, buffer full: the buffer of 10 events is full")
+    ]
+    server.refuse = lambda events: 200
     assert client.flush()
-    assert ids(server.kept) == wanted[15:]
+    assert ids(server.kept) == [held, *wanted[15:]]
 
 
 def test_what_is_pushed_out_while_it_is_sent_is_not_lost(server: Server, open_client: Callable[..., Client]) -> None:
@@ -450,12 +373,6 @@ def test_closing_twice_is_fine_and_later_events_are_counted(tmp_path: Path, capl
     assert "the client is closed" in caplog.text
 
 
-def dead_url() -> str:
-    dead = serve()
-    dead.close()
-    return dead.url
-
-
 def test_closing_with_a_dead_server_and_no_spool(caplog: pytest.LogCaptureFixture) -> None:
     client = Client(dead_url(), model="delays", timeout=1.0)
     client.log({})
@@ -467,47 +384,7 @@ def test_closing_with_a_dead_server_and_no_spool(caplog: pytest.LogCaptureFixtur
     assert "2 events could not be delivered before the end and are lost" in caplog.text
 
 
-def test_what_was_spooled_is_sent_by_the_next_client(
-    tmp_path: Path, open_client: Callable[..., Client], server: Server
-) -> None:
-    first = Client(dead_url(), model="delays", timeout=1.0, spool=tmp_path)
-    wanted = [first.log({}) for _ in range(BATCH + 20)]
-    first.close()
-    assert first.dropped == 0
-    assert ids(inbox(tmp_path)) == wanted
-    server.answers = [200, 503]  # it fails in the middle
-    wanted.append(open_client(server.url, interval=0.01, spool=tmp_path).log({}))
-    wait_until(lambda: not inbox(tmp_path) and set(ids(server.kept)) == set(wanted))
-
-
-def test_what_the_spool_holds_and_the_server_refuses_is_kept_apart(
-    tmp_path: Path, open_client: Callable[..., Client], server: Server
-) -> None:
-    first = Client(dead_url(), model="delays", timeout=1.0, spool=tmp_path)
-    bad = first.log({})
-    first.close()
-    server.refuse = lambda events: 422 if bad in ids(events) else 200
-    one = open_client(server.url, interval=0.01, spool=tmp_path).log({})
-    wait_until(lambda: ids(server.kept) == [one])
-    assert inbox(tmp_path) == []
-    assert Inbox(tmp_path).rejected() == 1
-
-
-def test_a_spool_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "spool").write_text("a file is in the way")
-    client = Client(dead_url(), model="delays", timeout=1.0, spool=tmp_path / "spool")
-    client.log({})
-    client.close()
-    assert client.dropped == 1
-    assert "are lost" in caplog.text
-
-
 # Processes
-
-
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-c", script, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
 def test_the_end_of_the_process_flushes(tmp_path: Path) -> None:
@@ -542,9 +419,9 @@ def test_a_forked_child_begins_anew(tmp_path: Path) -> None:
         "warnings.simplefilter('ignore', DeprecationWarning)  # newer Pythons warn of threads before a fork\n"
         "client = watchkeeper.Client(sys.argv[1], model='delays', interval=3600)\n"
         "client.log({}, request_id='parent before')\n"
-        "client._change.acquire()  # as if another thread held it\n"
+        "client._sender._lock.acquire(), client._sender._sending.acquire()  # as if another thread held them\n"
         "child = os.fork()\n"
-        "if child: client._change.release(); os.waitpid(child, 0)\n"
+        "if child: client._sender._lock.release(), client._sender._sending.release(), os.waitpid(child, 0)\n"
         "client.log({}, request_id=f\"{'parent' if child else 'child'} after\")\n",
         str(tmp_path),
     )
@@ -557,7 +434,7 @@ def test_it_goes_on_where_no_thread_can_be_started(tmp_path: Path, monkeypatch: 
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(client_module.threading, "Thread", Full)
+    monkeypatch.setattr(sender_module.threading, "Thread", Full)
     with Client(tmp_path, model="delays") as client:
         client.log({})
         client.log({})

@@ -1,0 +1,111 @@
+"""A server that listens to clients: what the tests of the client send to, and how they look at it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pyarrow as pa
+
+from watchkeeper.store.inbox import Inbox
+
+
+def inbox(store: Path) -> list[dict[str, Any]]:
+    return [event for _, batch in Inbox(store).batches() for event in batch]
+
+
+def ids(found: list[dict[str, Any]]) -> list[str]:
+    return [event["request_id"] for event in found]
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
+    until = monotonic() + seconds
+    while not true():
+        assert monotonic() < until, "it did not come true in time"
+        sleep(0.01)
+
+
+@dataclass
+class Server:
+    """A server that keeps what it is sent and answers as it was told to, then 200."""
+
+    url: str = ""
+    answers: list[int] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    """Sent with answers that are not 200."""
+    arrow: bool = True
+    """Whether it takes Arrow."""
+    refuse: Callable[[list[dict[str, Any]]], int] = lambda events: 200
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    posts: list[tuple[str, dict[str, str], int]] = field(default_factory=list)
+    kept: list[dict[str, Any]] = field(default_factory=list)
+    close: Callable[[], None] = lambda: None
+
+
+def serve(port: int = 0) -> Server:
+    found = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body, form = self.rfile.read(int(self.headers["Content-Length"])), self.headers["Content-Type"]
+            if form == "application/json":
+                got = json.loads(body)["events"]
+            else:
+                assert form == "application/vnd.apache.arrow.stream"
+                got = pa.ipc.open_stream(body).read_all().to_pylist() if found.arrow else []
+            code = (
+                415
+                if form != "application/json" and not found.arrow
+                else found.answers.pop(0)
+                if found.answers
+                else found.refuse(got)
+            )
+            found.posts.append((self.path, dict(self.headers.items()), code))
+            if code == 200:
+                found.kept.extend(got)
+            body = json.dumps({"accepted": len(got), "rejected": found.rejected}).encode()
+            self.send_response(code)
+            for name, value in found.headers.items() if code != 200 else ():
+                self.send_header(name, value)
+            if 300 <= code < 400:
+                self.send_header("Location", found.url)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            raise AssertionError("a redirect was followed")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+
+    def close() -> None:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    found.url, found.close = f"http://127.0.0.1:{server.server_port}", close
+    return found
+
+
+def dead_url() -> str:
+    dead = serve()
+    dead.close()
+    return dead.url
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
