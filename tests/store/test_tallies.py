@@ -56,7 +56,7 @@ def test_a_sample_is_spread_evenly_and_the_same_each_time(
     monkeypatch.setattr(tallies, "SAMPLE", 1000)
     connection = connect()
     table = read(connection, pa.table({"x": np.arange(20_000), "word": ["a"] * 20_000}), "rows")
-    first, again = (sample(table).to_pyarrow().column("x").to_numpy() for _ in range(2))
+    first, again = (sample(table, 20_000).to_pyarrow().column("x").to_numpy() for _ in range(2))
     assert first.tolist() == again.tolist()
     assert 850 < len(first) < 1150
     assert abs(first.mean() - 10_000) < 100
@@ -65,7 +65,7 @@ def test_a_sample_is_spread_evenly_and_the_same_each_time(
         assert counts.min() > 0.5 * len(first) / period
         assert counts.max() < 1.5 * len(first) / period + 1
     small = table.limit(1000)
-    assert sample(small) is small
+    assert sample(small, 1000) is small
 
 
 # counts

@@ -33,7 +33,6 @@ from watchkeeper.stats.copies import Copies
 from watchkeeper.stats.grid import INVALID, Grid
 from watchkeeper.store import sources, tallies
 from watchkeeper.store.files import write
-from watchkeeper.store.tallies import sample
 
 ENDING = ".baseline"
 """Of the files that baselines are saved in."""
@@ -192,7 +191,7 @@ def _model(config: ModelConfig | Config | str | Path) -> ModelConfig:
 
 def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None, segments: Segments) -> Baseline:
     rows, names = side.rows, tuple(side.table.columns)
-    probe = Side(side.title, sample(side.table))
+    probe = side.sample()
     if model is None:
         columns, skipped, ids = infer(side, probe, only)
     else:

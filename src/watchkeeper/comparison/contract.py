@@ -17,7 +17,6 @@ from watchkeeper.schema import ColumnConfig, Kind, ModelConfig
 from watchkeeper.stats.estimates import proportion
 from watchkeeper.stats.grid import SENTINELS
 from watchkeeper.store import sources
-from watchkeeper.store.tallies import sample
 
 MOST_CATEGORIES = 100
 """A column with more categories has them learned from the reference at each comparison."""
@@ -44,7 +43,7 @@ def propose(data: Any, name: str) -> str:
     connection = sources.connect()
     try:
         side = Side("the reference", sources.read(connection, data, "reference"))
-        return _proposed(side, Side(side.title, sample(side.table)), _model_name(name))
+        return _proposed(side, side.sample(), _model_name(name))
     finally:
         connection.disconnect()
 

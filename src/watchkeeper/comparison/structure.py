@@ -17,7 +17,6 @@ from watchkeeper.schema import Kind
 from watchkeeper.stats.copies import Copies, more_repeats, repeats
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.store.sources import kind_of
-from watchkeeper.store.tallies import sample
 
 ALIKE = 0.75
 """Names whose matching parts (Ratcliff and Obershelp 1988) are at least this share of both are similar."""
@@ -54,7 +53,7 @@ def renamed(baseline: Baseline, after: Side, missing: Sequence[str], extra: Sequ
     pairs = [(old, new) for old in missing for new in extra if kinds.get(old) is kind_of(table[new])]
     if not pairs:
         return {}
-    part = sample(table)
+    part = after.sample().table
     scored = []
     for alike, old, new in sorted(((_alike(old, new), old, new) for old, new in pairs), reverse=True)[:PAIRS]:
         near, far = _apart(baseline, Side(after.title, part.select(part[new].name(old))), old)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from watchkeeper.errors import DataError, did_you_mean
@@ -16,7 +17,7 @@ from watchkeeper.segments import Segmentation
 from watchkeeper.stats.copies import Copies
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store import sources
-from watchkeeper.store.tallies import GROUP, copies, fit_grids, invalid, tally
+from watchkeeper.store.tallies import GROUP, copies, fit_grids, invalid, sample, tally
 from watchkeeper.windows import from_unix
 
 FEW_VALUES = 100
@@ -32,7 +33,7 @@ AT = "at"
 _ID = re.compile(r"(^|[_ .-])(id|ids|uuid|guid|key|index|row|no|nr|number)$|[a-z]id$")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Side:
     """One of the two tables, and how messages call it."""
 
@@ -43,13 +44,17 @@ class Side:
         """Several aggregates in one pass; none of none."""
         return sources.scalars(self.table, wanted) if wanted else {}
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """How many there are. Raises DataError if none."""
         rows = int(self.scalars({"rows": self.table.count()})["rows"])
         if not rows:
             raise DataError(f"{self.title} has no rows; check how they were chosen")
         return rows
+
+    def sample(self) -> Side:
+        """Enough of its rows, in memory, to tell of which kind a column is; all of few. Raises DataError if none."""
+        return Side(self.title, sample(self.table, self.rows))
 
 
 def infer(

@@ -33,7 +33,6 @@ from watchkeeper.store.sources import (
     fetch,
     folded,
     read,
-    scalars,
     united,
     vocabularies,
 )
@@ -56,13 +55,12 @@ def invalid(name: str) -> str:
     return f"{name}_invalid"
 
 
-def sample(table: ir.Table) -> ir.Table:
-    """About `SAMPLE` rows of a table, spread evenly over it and the same ones each time, as a table in memory.
+def sample(table: ir.Table, rows: int) -> ir.Table:
+    """About `SAMPLE` rows of a table that has so many, spread evenly over it and the same ones each time, as a table in memory.
 
     Row i is taken where the fraction of i times the golden ratio lies below the wanted share: a sequence that is
     equidistributed (Weyl 1916) over the whole table, over any stretch of it and over any period in it.
     """
-    rows = int(scalars(table, {"rows": table.count()})["rows"])
     if rows <= SAMPLE:
         return table
     numbered = table.mutate(**{ROW: ibis.row_number()})
