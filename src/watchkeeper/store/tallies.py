@@ -56,7 +56,7 @@ def invalid(name: str) -> str:
 
 
 def sample(table: ir.Table, rows: int) -> ir.Table:
-    """About `SAMPLE` rows of a table that has so many, spread evenly over it and the same ones each time, as a table in memory.
+    """About `SAMPLE` rows of a table that has `rows`, spread evenly over it and the same ones each time, in memory.
 
     Row i is taken where the fraction of i times the golden ratio lies below the wanted share: a sequence that is
     equidistributed (Weyl 1916) over the whole table, over any stretch of it and over any period in it.
