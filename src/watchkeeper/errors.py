@@ -30,6 +30,10 @@ class DataError(WatchkeeperError):
     """A file, table or event that cannot be read as what it should be."""
 
 
+class QuestionError(WatchkeeperError):
+    """A question to the log that cannot be meant."""
+
+
 class StateError(WatchkeeperError):
     """The store is missing, busy, from another version, or a record asked for does not exist."""
 

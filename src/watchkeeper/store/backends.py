@@ -6,8 +6,9 @@ out, keeps rows once per key, and says how two programs that write at once are k
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,8 @@ ROW = "(row)"
 """The column that numbers the rows of an incoming table."""
 MEMORY = "1GB"
 """What DuckDB may take of the machine's memory, by itself four fifths of it."""
+BATCH = 20_000
+"""Rows of an answer that are in memory at a time."""
 Rows = list[tuple[Any, ...]]
 
 
@@ -47,6 +50,14 @@ class Backend(Protocol):
     def rows(self, sql: str) -> Rows: ...
 
     def arrow(self, sql: str) -> pa.Table: ...
+
+    def stream(self, sql: str) -> AbstractContextManager[pa.RecordBatchReader]:
+        """What a query gives, batch by batch, so that it may be larger than memory.
+
+        It sees the log as it is when it begins and disturbs no one who writes. Any thread may ask, whatever the others
+        do; one thread at a time may read the answer.
+        """
+        ...
 
     def transaction(self) -> Any:
         """A context in which all is written or nothing, while no other writes."""
@@ -91,6 +102,31 @@ def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+class Readers:
+    """Those who read while another writes. The file can be exchanged only when there are none."""
+
+    def __init__(self) -> None:
+        self._changed, self._count = threading.Condition(), 0
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        with self._changed:
+            self._count += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def none(self) -> Iterator[None]:
+        """Wait until all have ended; new ones wait until this ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._count == 0)
+            yield
+
+
 class DuckDB:
     """One file, held by one process.
 
@@ -117,6 +153,7 @@ class DuckDB:
                 " if another one does, stop that one or write through its server"
             ) from problem
         self._connection.execute(f"SET memory_limit = '{memory}'")
+        self.readers = Readers()
 
     def close(self) -> None:
         self._connection.close()
@@ -132,6 +169,12 @@ class DuckDB:
     def arrow(self, sql: str) -> pa.Table:
         # as a relation, which is run to its end: a result that streams can block a union for ever
         return self._connection.sql(sql).to_arrow_table()
+
+    @contextmanager
+    def stream(self, sql: str) -> Iterator[pa.RecordBatchReader]:
+        with self.readers.one_more(), self._connection.cursor() as cursor:
+            cursor.execute(sql)
+            yield cursor.to_arrow_reader(BATCH)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

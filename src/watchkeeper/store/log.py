@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +17,9 @@ from watchkeeper.events import RESOURCES, plain
 from watchkeeper.records import ALL
 from watchkeeper.schema import Feature, Kind, ModelConfig
 from watchkeeper.segments import Segmentation
+from watchkeeper.store import questions
 from watchkeeper.store.backends import Backend, quoted
+from watchkeeper.store.questions import Question
 from watchkeeper.store.sources import (
     SEGMENT,
     Part,
@@ -270,6 +272,13 @@ class Log:
             f" SELECT request_id, event_time, version, score, known.label{features}"
             " FROM chosen JOIN known USING (request_id) WHERE known.label IS NOT NULL ORDER BY event_time, request_id"
         )
+
+    @contextmanager
+    def answer(self, model: str, question: Question) -> Iterator[pa.RecordBatchReader]:
+        """The predictions that a question asks for: `questions.FIELDS`, then the features. Any thread may ask."""
+        sql = questions.sql(self.backend, _predictions(model), _outcomes(model), [*self._features[model]], question)
+        with self.backend.stream(sql) as batches:
+            yield questions.zoned(batches)
 
     def _latest(self, model: str) -> str:
         """The query that gives the labels of the requests that are `chosen`."""
