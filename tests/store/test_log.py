@@ -7,7 +7,7 @@ import math
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from watchkeeper.records import ALL
 from watchkeeper.schema import Kind, ModelConfig
 from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import Grid
-from watchkeeper.store.backends import DuckDB
+from watchkeeper.store.backends import Backend, DuckDB
 from watchkeeper.store.log import Appended, Log, table
+from watchkeeper.store.postgres import Postgres
 from watchkeeper.store.sources import Part, Plan
 from watchkeeper.testing import profile_of
 from watchkeeper.windows import DAY, HOUR, Window
@@ -48,12 +49,29 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "store" / "log.duckdb"
 
 
+@pytest.fixture(params=["duckdb", "postgres"])
+def opened(request: pytest.FixtureRequest, path: Path) -> Iterator[Callable[[], Log]]:
+    """Opens the one log of the test, again at each call."""
+    if request.param == "duckdb":
+        backend: Callable[[], Backend] = lambda: DuckDB(path)  # noqa: E731
+    else:
+        url = request.getfixturevalue("new_postgres")()
+        backend = lambda: Postgres(url)  # noqa: E731
+    logs: list[Log] = []
+
+    def new() -> Log:
+        logs.append(Log(backend()))
+        logs[-1].open_model(M, model())
+        return logs[-1]
+
+    yield new
+    for log in logs:
+        log.close()
+
+
 @pytest.fixture
-def log(path: Path) -> Iterator[Log]:
-    log = Log(DuckDB(path))
-    log.open_model(M, model())
-    yield log
-    log.close()
+def log(opened: Callable[[], Log]) -> Log:
+    return opened()
 
 
 def rows(ids: Sequence[str], at: datetime | Sequence[Any] = NOON, **columns: Any) -> pa.Table:
@@ -619,16 +637,13 @@ def test_any_name_will_do_for_a_feature(log: Log) -> None:
             assert {row[name] for row in log.samples("awkward", TODAY, order, name)} == {1.0, 2.0}
 
 
-def test_what_was_logged_is_there_when_the_file_is_opened_again(path: Path) -> None:
+def test_what_was_logged_is_there_when_the_log_is_opened_again(opened: Callable[[], Log]) -> None:
     for i in range(3):
-        log = Log(DuckDB(path))
-        log.open_model(M, model())
+        log = opened()
         assert log.append(M, rows(["same", str(i)])).stored == (2 if i == 0 else 1)
         log.close()
-    log = Log(DuckDB(path))
-    log.open_model(M, model())
+    log = opened()
     assert (log.totals(M)["predictions"], log.arrival(M)) == (4, 3)
-    log.close()
 
 
 def test_a_log_of_an_earlier_release_gains_the_fields_it_lacks(path: Path, log: Log) -> None:
@@ -669,17 +684,17 @@ def test_a_log_with_primary_keys_is_brought_up_to_date(path: Path) -> None:
         log.close()
 
 
-def test_a_configuration_may_gain_columns_and_lose_them(path: Path, log: Log) -> None:
+def test_a_configuration_may_gain_columns_and_lose_them(opened: Callable[[], Log]) -> None:
+    log = opened()
     log.append(M, rows("a", age=[1.0]))
     log.close()
-    log = Log(DuckDB(path))
+    log = opened()
     log.open_model(M, model(**{"age": "numeric", "income": "numeric", 'a "new" one': "categorical"}))
     log.append(M, rows("b", age=[2.0], income=[3.0], **{'a "new" one': ["x"]}))
     assert all_rows(log, 'request_id, age, income, "a ""new"" one"') == [("a", 1.0, None, None), ("b", 2.0, 3.0, "x")]
     log.open_model(M, model(income="numeric"))
     assert log.append(M, rows("c", age=[2.0], income=[1.0])).set_aside == 1
     assert log.first_rows(M).column_names == ["event_time", "income"]
-    log.close()
 
 
 @pytest.mark.parametrize(
@@ -696,7 +711,8 @@ def test_a_column_stays_what_it_was(log: Log, columns: dict[str, str], complaint
     assert "new" not in log.backend.columns(f"predictions_{M}")
 
 
-def test_a_second_process_is_told_that_the_first_holds_the_log(path: Path, log: Log) -> None:
+def test_a_second_process_is_told_that_the_first_holds_the_log(path: Path) -> None:
+    log = DuckDB(path)
     program = (
         "import sys; from pathlib import Path; from watchkeeper.errors import StateError\n"
         "from watchkeeper.store.backends import DuckDB\n"
@@ -706,7 +722,7 @@ def test_a_second_process_is_told_that_the_first_holds_the_log(path: Path, log: 
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
     assert f"the event log {path} cannot be opened" in done.stdout
     assert "stop that one or write through its server" in done.stdout
-    log.append(M, rows("a"))
+    log.close()
 
 
 def test_a_file_that_is_no_log_is_refused(tmp_path: Path) -> None:
