@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -54,9 +54,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "store" / "state.db"
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def home(request: pytest.FixtureRequest, path: Path) -> str | Path:
+    """Where the state of the test is kept."""
+    return path if request.param == "sqlite" else str(request.getfixturevalue("new_postgres")())
+
+
 @pytest.fixture
-def state(path: Path) -> Iterator[State]:
-    state = State(path)
+def state(home: str | Path) -> Iterator[State]:
+    state = State(home)
     yield state
     state.close()
 
@@ -101,12 +107,12 @@ def read(state: State, cls: Any, **equal: Any) -> list[Any]:
 
 @pytest.mark.parametrize("empty", [False, True])
 @pytest.mark.parametrize("cls", CLASSES)
-def test_a_row_comes_out_as_it_went_in(path: Path, cls: Any, empty: bool) -> None:
+def test_a_row_comes_out_as_it_went_in(home: str | Path, cls: Any, empty: bool) -> None:
     one = row(cls, empty=empty)
-    state = State(path)
+    state = State(home)
     put(state, one)
     state.close()
-    state = State(path)
+    state = State(home)
     assert read(state, cls) == [one]
     for field in dataclasses.fields(cls):
         value = getattr(read(state, cls)[0], field.name)
@@ -231,11 +237,14 @@ def everything(tx: Transaction) -> None:
     tx.change(row(Incident, revision=0))  # fails, for the row has another revision by now
 
 
-def test_a_database_that_is_busy_for_too_long_is_told_in_words(path: Path, state: State) -> None:
-    hurried = State(path)
-    hurried.close()
-    sa.event.listen(hurried.engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout = 0"))
-    locked = pytest.raises(StateError, match="cannot be used now: database is locked")
+def test_a_database_that_is_busy_for_too_long_is_told_in_words(
+    home: str | Path, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("watchkeeper.store.state.PATIENCE", 0.05)
+    hurried = State(home)
+    locked = pytest.raises(
+        StateError, match="cannot be used now: (database is locked|canceling .* due to lock timeout)"
+    )
     with state.transaction(), locked, hurried.transaction():
         pass
     with hurried.transaction() as tx:
@@ -431,7 +440,7 @@ TAMPERING = {
     "a kind": "UPDATE audit SET kind = 'config' WHERE seq = 3",
     "a subject": "UPDATE audit SET subject = 'incident-9' WHERE seq = 3",
     "a time": "UPDATE audit SET at = '2024-03-03 12:00:00.123457' WHERE seq = 3",
-    "a payload": """UPDATE audit SET payload = replace(payload, 'note', 'Note') WHERE seq = 3""",
+    "a payload": "UPDATE audit SET payload = '{}' WHERE seq = 3",
     "a hash": "UPDATE audit SET hash = 'x' || substr(hash, 2) WHERE seq = 3",
     "a link": "UPDATE audit SET previous = '' WHERE seq = 3",
     "a removal": "DELETE FROM audit WHERE seq = 3",
@@ -445,22 +454,24 @@ TAMPERING = {
 
 
 @pytest.mark.parametrize("what", TAMPERING)
-def test_the_record_shows_that_it_was_tampered_with(path: Path, state: State, what: str) -> None:
+def test_the_record_shows_that_it_was_tampered_with(state: State, what: str) -> None:
     audited(state)
-    with sqlite3.connect(path) as connection:
-        connection.executescript(TAMPERING[what])
-    connection.close()
+    with state.engine.begin() as connection:
+        for statement in TAMPERING[what].split(";"):
+            connection.exec_driver_sql(statement)
     found = verify(trail(state))
     assert found is not None
     assert found.seq == {"an insertion": 6, "a removal of the first": 2, "a removal": 4}.get(what, 3)
 
 
-def test_a_resealed_entry_is_found_by_the_next_one(path: Path, state: State) -> None:
+def test_a_resealed_entry_is_found_by_the_next_one(state: State) -> None:
     third = audited(state)[2]
     forged = dataclasses.replace(third, actor="ben").sealed()
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE audit SET actor = ?, hash = ? WHERE seq = 3", (forged.actor, forged.hash))
-    connection.close()
+    with state.engine.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE audit SET actor = :actor, hash = :hash WHERE seq = 3"),
+            {"actor": forged.actor, "hash": forged.hash},
+        )
     found = verify(trail(state))
     assert found is not None
     assert found.seq == 4
@@ -474,17 +485,17 @@ def test_the_record_takes_whatever_describes_what_happened(state: State) -> None
     assert verify([entry]) is None
 
 
-def test_two_processes_that_open_a_new_database_and_append_keep_one_chain(path: Path) -> None:
+def test_two_processes_that_open_a_new_database_and_append_keep_one_chain(home: str | Path) -> None:
     program = (
         "import sys; from datetime import UTC, datetime; from pathlib import Path\n"
         "from watchkeeper.store.state import State\n"
-        "state = State(Path(sys.argv[1]))\n"
+        "state = State(sys.argv[1] if '://' in sys.argv[1] else Path(sys.argv[1]))\n"
         "for i in range(30):\n"
         "    with state.transaction() as tx: tx.audit(datetime.now(UTC), sys.argv[2], 'kind', 'subject', {'i': i})\n"
     )
-    writers = [subprocess.Popen([sys.executable, "-c", program, str(path), name]) for name in ("ana", "ben")]
+    writers = [subprocess.Popen([sys.executable, "-c", program, str(home), name]) for name in ("ana", "ben")]
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
-    state = State(path)
+    state = State(home)
     entries = trail(state)
     state.close()
     assert verify(entries) is None
@@ -501,9 +512,9 @@ def test_the_migrations_make_the_tables_that_the_code_means(state: State) -> Non
         assert compare_metadata(context, METADATA) == []
 
 
-def test_opening_again_migrates_nothing_and_keeps_everything(path: Path, state: State) -> None:
+def test_opening_again_migrates_nothing_and_keeps_everything(home: str | Path, state: State) -> None:
     put(state, row(Incident))
-    again = State(path)
+    again = State(home)
     assert read(again, Incident) == [row(Incident)]
     again.close()
 
@@ -523,11 +534,47 @@ def test_a_new_database_that_another_one_is_setting_up_is_waited_for(path: Path)
     state.close()
 
 
-def test_a_database_of_a_newer_release_is_refused(path: Path, state: State) -> None:
+def test_a_database_of_a_newer_release_is_refused(home: str | Path, state: State) -> None:
     with state.engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StateError, match=r"revision 9999, which this release does not know; .* upgrade to that one"):
-        State(path)
+        State(home)
+
+
+def test_a_snapshot_sees_one_moment_and_holds_nobody_up(state: State) -> None:
+    put(state, row(Incident))
+    with state.snapshot() as tx:
+        assert len(tx.select(Incident)) == 1
+        put(state, row(Incident, 2))
+        assert len(tx.select(Incident)) == 1, "as it was when it was first looked at"
+    with state.snapshot() as tx:
+        assert len(tx.select(Incident)) == 2
+
+
+def test_a_snapshot_in_postgres_cannot_write(new_postgres: Callable[[], str]) -> None:
+    state = State(new_postgres())
+    with pytest.raises(sa.exc.DatabaseError, match="read-only"), state.snapshot() as tx:
+        tx.set_cursor("churn", "late", "1")
+    state.close()
+
+
+def test_counts_may_be_larger_than_two_billion(state: State) -> None:
+    put(state, row(Point, n=3_000_000_000))
+    assert read(state, Point)[0].n == 3_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("mysql://me:word@host/db", "kept in SQLite or in Postgres, not in mysql"),
+        ("nothing", '"nothing" is no address of a database'),
+        ("postgresql://me:word@/none?host=/no/such", r"postgresql\+psycopg://me:\*\*\*@/none.* cannot be opened"),
+    ],
+)
+def test_an_address_that_does_not_work_is_told_without_its_password(url: str, complaint: str) -> None:
+    with pytest.raises(StateError, match=complaint) as told:
+        State(url)
+    assert "word" not in str(told.value)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -35,7 +35,12 @@ from watchkeeper.windows import Window
 Row = TypeVar("Row")
 READS = "only_reads"
 """The execution option of connections that write nothing."""
+SERIAL = "SELECT pg_advisory_xact_lock(hashtext('watchkeeper state'), hashtext(current_schema()))"
+"""What a transaction that may write waits for on Postgres, where several could otherwise run at once."""
+PATIENCE = 30
+"""Seconds that a transaction waits for another one."""
 Json = sa.JSON()
+Count = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 TRIES = 50
 """How often a connection asks to be the one that sets up a new SQLite file."""
 
@@ -64,7 +69,7 @@ def _hints(row: type) -> dict[str, Any]:
 def _table(name: str, row: type) -> sa.Table:
     """The table of a record class: a column for each field, two for a window, JSON for what is nested."""
     types: dict[Any, sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]] = {
-        str: sa.String, int: sa.Integer, float: sa.Float, datetime: Instant,
+        str: sa.String, int: Count, float: sa.Float, datetime: Instant,
     }  # fmt: skip
     columns: list[sa.Column[Any]] = []
     for field, hint in _hints(row).items():
@@ -101,7 +106,7 @@ PROFILES = sa.Table(
     sa.Column("column", sa.String, nullable=False),
     sa.Column("label", sa.String, nullable=False),
     sa.Column("start", Instant, nullable=True),
-    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("n", Count, nullable=False),
     sa.Column("data", sa.LargeBinary, nullable=False),
 )
 KNOWN = "known"
@@ -162,17 +167,28 @@ sa.Index("deliveries_by_transition", TABLES[records.Delivery].c.transition)
 
 
 class State:
-    """The state database; `url` is any that SQLAlchemy takes, or a path to an SQLite file."""
+    """The state database, in SQLite or Postgres.
+
+    Args:
+        url: a path to an SQLite file, or an address as SQLAlchemy or Postgres has it.
+    """
 
     def __init__(self, url: str | Path) -> None:
         if isinstance(url, Path):
             url.parent.mkdir(parents=True, exist_ok=True)
             url = f"sqlite:///{url}"
-        self.engine = sa.create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
-        if self.engine.dialect.name == "sqlite":
+        self.engine = _engine(url)
+        self.name = self.engine.url.render_as_string(hide_password=True)
+        if self._in_postgres:
+            sa.event.listen(self.engine, "begin", _begin_postgres)
+        else:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
         self._migrate()
+
+    @property
+    def _in_postgres(self) -> bool:
+        return self.engine.dialect.name == "postgresql"
 
     def _migrate(self) -> None:
         setup = AlembicConfig()
@@ -190,16 +206,19 @@ class State:
                 if present != scripts.get_current_head():
                     setup.attributes["connection"] = connection
                     command.upgrade(setup, "head")
+        except StateError:
+            self.close()
+            raise
         except sa.exc.DatabaseError as problem:
             self.close()
-            raise StateError(f"the state database {self.engine.url} cannot be opened: {problem.orig}") from problem
+            raise StateError(f"the state database {self.name} cannot be opened: {_said(problem)}") from problem
 
     def close(self) -> None:
         self.engine.dispose()
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """One transaction: all of it is written or none. On SQLite it holds the write lock from its start.
+        """One transaction: all of it is written or none. It holds the lock of those who write from its start.
 
         Raises StateError where the database is locked for too long, or gone.
         """
@@ -207,12 +226,15 @@ class State:
             with self.engine.begin() as connection:
                 yield Transaction(connection)
         except sa.exc.OperationalError as problem:
-            raise StateError(f"the state database {self.engine.url} cannot be used now: {problem.orig}") from problem
+            raise StateError(f"the state database {self.name} cannot be used now: {_said(problem)}") from problem
 
     @contextmanager
     def snapshot(self) -> Iterator[Transaction]:
-        """A transaction that only reads: it sees one moment, and on SQLite holds no writer up."""
-        with self.engine.connect().execution_options(**{READS: True}) as connection, connection.begin():
+        """A transaction that only reads: it sees one moment, and holds no writer up."""
+        options: dict[str, Any] = {READS: True}
+        if self._in_postgres:
+            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with self.engine.connect().execution_options(**options) as connection, connection.begin():
             yield Transaction(connection)
 
 
@@ -453,6 +475,35 @@ def verify(entries: Sequence[records.AuditEntry]) -> records.AuditEntry | None:
             return entry
         previous = entry.hash
     return None
+
+
+def _engine(url: str) -> sa.Engine:
+    try:
+        found = sa.make_url(url)
+        if found.get_backend_name() == "postgresql":
+            found = found.set(drivername="postgresql+psycopg")
+            return sa.create_engine(found, pool_pre_ping=True, connect_args={"connect_timeout": PATIENCE})
+        if found.get_backend_name() == "sqlite":
+            return sa.create_engine(found, connect_args={"timeout": PATIENCE})
+    except sa.exc.ArgumentError:
+        raise StateError(f'"{url}" is no address of a database; write it as postgresql://user@host/database') from None
+    except ModuleNotFoundError as problem:
+        raise StateError('state in Postgres needs psycopg: pip install "watchkeeper[postgres]"') from problem
+    raise StateError(
+        f"state is kept in SQLite or in Postgres, not in {found.get_backend_name()}; write the address as"
+        " postgresql://user@host/database"
+    )
+
+
+def _said(problem: sa.exc.DBAPIError) -> str:
+    """What the database says was wrong, in its first line."""
+    return next(iter(str(problem.orig).splitlines()), "")
+
+
+def _begin_postgres(connection: sa.Connection) -> None:
+    if not connection.get_execution_options().get(READS):
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{PATIENCE}s'")
+        connection.exec_driver_sql(SERIAL)
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -10,6 +10,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+Count = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def upgrade() -> None:
     op.create_table(
@@ -24,7 +26,7 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("detail", sa.JSON(), nullable=False),
         sa.Column("config", sa.String(), nullable=False),
-        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("revision", Count, nullable=False),
         sa.Column("because", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -70,11 +72,11 @@ def upgrade() -> None:
         sa.Column("transition", sa.String(), nullable=False),
         sa.Column("channel", sa.String(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("attempts", Count, nullable=False),
         sa.Column("next_attempt", sa.DateTime(timezone=True), nullable=False),
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("error", sa.String(), nullable=False),
-        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("revision", Count, nullable=False),
         sa.Column("because", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -102,7 +104,7 @@ def upgrade() -> None:
         sa.Column("signals", sa.JSON(), nullable=False),
         sa.Column("evidence", sa.JSON(), nullable=False),
         sa.Column("config", sa.String(), nullable=False),
-        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("revision", Count, nullable=False),
         sa.Column("because", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -121,8 +123,8 @@ def upgrade() -> None:
         sa.Column("low", sa.Float(), nullable=True),
         sa.Column("high", sa.Float(), nullable=True),
         sa.Column("confidence", sa.Float(), nullable=False),
-        sa.Column("n", sa.Integer(), nullable=False),
-        sa.Column("n_baseline", sa.Integer(), nullable=True),
+        sa.Column("n", Count, nullable=False),
+        sa.Column("n_baseline", Count, nullable=True),
         sa.Column("coverage", sa.Float(), nullable=True),
         sa.Column("detail", sa.JSON(), nullable=False),
         sa.Column("config", sa.String(), nullable=False),
@@ -139,7 +141,7 @@ def upgrade() -> None:
         sa.Column("column", sa.String(), nullable=False),
         sa.Column("label", sa.String(), nullable=False),
         sa.Column("start", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("n", sa.Integer(), nullable=False),
+        sa.Column("n", Count, nullable=False),
         sa.Column("data", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -151,7 +153,7 @@ def upgrade() -> None:
         sa.Column("candidate", sa.String(), nullable=False),
         sa.Column("champion", sa.String(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
-        sa.Column("stage", sa.Integer(), nullable=False),
+        sa.Column("stage", Count, nullable=False),
         sa.Column("share", sa.Float(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
@@ -159,7 +161,7 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("looks", sa.JSON(), nullable=False),
         sa.Column("config", sa.String(), nullable=False),
-        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("revision", Count, nullable=False),
         sa.Column("because", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -198,7 +200,7 @@ def upgrade() -> None:
         sa.Column("high", sa.Float(), nullable=True),
         sa.Column("limit", sa.Float(), nullable=False),
         sa.Column("direction", sa.String(), nullable=False),
-        sa.Column("n", sa.Integer(), nullable=False),
+        sa.Column("n", Count, nullable=False),
         sa.Column("config", sa.String(), nullable=False),
         sa.Column("because", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
