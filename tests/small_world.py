@@ -22,7 +22,7 @@ import pyarrow as pa
 from watchkeeper.channels import Notice
 from watchkeeper.engine import Engine, Tick
 from watchkeeper.records import Action, Delivery, Incident, Point, Rollout, Transition, Verdict
-from watchkeeper.schema import Config
+from watchkeeper.schema import Config, StoreConfig
 from watchkeeper.store.state import verify
 from watchkeeper.windows import DAY, Window
 
@@ -48,6 +48,11 @@ def config(**settings: Any) -> Config:
         **settings,
     }
     return Config.model_validate({"models": {NAME: model}, "channels": {"ops": {"type": "console"}}})
+
+
+def in_postgres(settings: Config, url: str) -> Config:
+    """The configuration with its state and its events in a database."""
+    return settings.model_copy(update={"store": StoreConfig(state=url, events=url)})
 
 
 def moment(day: float) -> datetime:
@@ -123,9 +128,12 @@ class World:
     def __post_init__(self) -> None:
         self.told = Recorder()
         self.seen: set[str] = set()
-        if self.referred and not (self.folder / "state.db").exists():
+        elsewhere = self.settings.store.state
+        if self.referred and not elsewhere and not (self.folder / "state.db").exists():
             shutil.copytree(_installed(self.settings.model_dump_json()), self.folder, dirs_exist_ok=True)
         self.open()
+        if self.referred and elsewhere and not self.champions():
+            self.engine.install(NAME, CHAMPION, reference(), actor="tests")
 
     def open(self) -> None:
         self.engine = Engine(self.folder, self.settings, clock=lambda: self.now, patience=self.patience)

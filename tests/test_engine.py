@@ -7,24 +7,46 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from small_world import NAME, ROWS, Recorder, World, config, moment, outcome, prediction, reference, sentinel, state_of
+from small_world import (
+    NAME,
+    ROWS,
+    Recorder,
+    World,
+    config,
+    in_postgres,
+    moment,
+    outcome,
+    prediction,
+    reference,
+    sentinel,
+    state_of,
+)
 from watchkeeper import notify
-from watchkeeper.engine import Engine
+from watchkeeper.engine import Engine, Tick
 from watchkeeper.errors import ConflictError, StateError
 from watchkeeper.records import Delivery, DeliveryState, Incident, Point, Transition, Verdict
 from watchkeeper.registry import Route
-from watchkeeper.store.state import State
+from watchkeeper.schema import Config
+from watchkeeper.store.places import open_state
+
+
+@pytest.fixture(params=["embedded", "postgres"])
+def settings(request: pytest.FixtureRequest) -> Config:
+    if request.param == "embedded":
+        return config()
+    return in_postgres(config(), request.getfixturevalue("new_postgres")())
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
+def world(tmp_path: Path, settings: Config) -> Iterator[World]:
+    world = World(tmp_path, settings)
     yield world
     world.engine.close()
 
@@ -246,17 +268,20 @@ def test_a_second_engine_on_the_store_is_told_so_and_harms_nothing(world: World)
     before = state_of(world.engine)
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
-        "from small_world import config\nfrom watchkeeper.engine import Engine\n"
+        "from watchkeeper.schema import Config\nfrom watchkeeper.engine import Engine\n"
         "from watchkeeper.errors import StateError\n"
-        "try: Engine(Path(sys.argv[1]), config())\n"
+        "try: Engine(Path(sys.argv[1]), Config.model_validate_json(sys.argv[3]))\n"
         "except StateError as problem: print(problem)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(world.folder), str(Path(__file__).parent)],
+        [sys.executable, "-c", code, str(world.folder), str(Path(__file__).parent), world.settings.model_dump_json()],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    assert "log.duckdb cannot be opened" in done.stdout
-    assert "Only one process may hold it; if another one does, stop that one or write through its server" in done.stdout
+    if world.settings.store.events:
+        assert f"another engine works in {world.folder}; stop that one, or give this one a folder" in done.stdout
+    else:
+        assert "log.duckdb cannot be opened" in done.stdout
+        assert "Only one process may hold it; if another one does, stop that one or write through" in done.stdout
     assert not done.stderr
     assert state_of(world.engine) == before
 
@@ -269,7 +294,7 @@ def test_two_workers_on_one_state_do_not_double_what_a_person_and_the_engine_do(
     barrier = threading.Barrier(4)
 
     def work(name: str) -> None:
-        state = State(world.folder / "state.db")
+        state = open_state(world.settings.store, world.folder)
         barrier.wait()
         try:
             with state.transaction() as tx:
@@ -301,7 +326,7 @@ def test_two_workers_that_tell_send_each_notice_once(world: World) -> None:
     told, barrier = Recorder(), threading.Barrier(3)
 
     def work() -> None:
-        state = State(world.folder / "state.db")
+        state = open_state(world.settings.store, world.folder)
         barrier.wait()
         for _ in range(planned):
             notify.deliver(state, {"ops": told}, moment(6))
@@ -315,14 +340,56 @@ def test_two_workers_that_tell_send_each_notice_once(world: World) -> None:
     assert len({notice.id for notice in told.notices}) == len(told.notices) == planned
 
 
+def test_two_engines_on_one_database_do_together_what_one_does_alone(
+    tmp_path: Path, new_postgres: Callable[[], str]
+) -> None:
+    alone = World(tmp_path / "alone", in_postgres(config(), new_postgres()))
+    shared = in_postgres(config(), new_postgres())
+    pair = [World(tmp_path / name, shared) for name in ("one", "two")]
+    told = Recorder()
+    for world in pair:
+        world.engine.channels = dict.fromkeys(world.engine.channels, told)
+    for day in range(5):
+        events = [prediction(i, day) for i in range(ROWS)]
+        if day in (1, 2):
+            for event in events:
+                sentinel(event)
+        events += [outcome(i, day) for i in range(ROWS)]
+        alone.engine.inbox.put(events)
+        for i, world in enumerate(pair):
+            world.engine.inbox.put([event for j, event in enumerate(events) if j % 2 == i or j % 3 == 0])
+        for world in (alone, *pair):
+            world.now = moment(day + 1)
+        at_once(lambda world: world.engine.record(Tick()), pair)
+        at_once(lambda world: world.engine.tick(), pair)
+        alone.engine.tick()
+    assert [notice.title for notice in told.notices] == [notice.title for notice in alone.told.notices]
+    assert len({notice.id for notice in told.notices}) == len(told.notices) > 0
+    expected, found = state_of(alone.engine), state_of(pair[0].engine)
+    for what in ("profiles None", "totals", "champions", "waiting", "route"):
+        assert found[what] == expected[what]
+    for kind in ("Point", "Verdict", "Incident", "Transition"):
+        assert len(found[kind]) == len(expected[kind]), kind
+    counted = [key for key in expected if key.startswith("profiles")]
+    assert [found[key] for key in counted] == [expected[key] for key in counted]
+    for world in (alone, *pair):
+        world.engine.close()
+
+
+def at_once(work: Callable[[World], object], worlds: Sequence[World]) -> None:
+    with ThreadPoolExecutor(len(worlds)) as pool:
+        list(pool.map(work, worlds))
+
+
 def test_a_new_configuration_is_kept_once_and_goes_into_the_record(world: World) -> None:
+    first = world.settings
     world.reopen()
-    world.settings = config(resolve_after="5d")
+    world.settings = config(resolve_after="5d").model_copy(update={"store": first.store})
     world.reopen()
     world.reopen()
     with world.engine.state.transaction() as tx:
         entries = [entry.subject for entry in tx.audit_trail() if entry.kind == "config"]
-    assert entries == [world.settings.version, config().version]
+    assert entries == [world.settings.version, first.version]
 
 
 def test_reference_data_without_a_column_is_refused_by_name(tmp_path: Path) -> None:

@@ -33,9 +33,11 @@ from watchkeeper.engine import Engine
 from watchkeeper.errors import DataError, StateError, WatchkeeperError
 from watchkeeper.incidents import NEW
 from watchkeeper.records import ALL, Incident, IncidentState, Reason, Rollout, RolloutState, Status, Transition, Verdict
+from watchkeeper.schema import StoreConfig
 from watchkeeper.server.app import create_app
 from watchkeeper.store.files import write
 from watchkeeper.store.inbox import Inbox
+from watchkeeper.store.places import STATE, open_state
 from watchkeeper.store.sources import connect, read
 from watchkeeper.store.state import State, verify
 from watchkeeper.why import Node, why
@@ -256,9 +258,9 @@ def tick(store: Store = STORE, config_file: ConfigFile = CONFIG) -> None:
 
 
 @app.command()
-def status(store: Store = STORE, as_json: AsJson = False) -> None:
+def status(store: Store = STORE, config_file: ConfigFile = CONFIG, as_json: AsJson = False) -> None:
     """Show how each model is."""
-    state = _state(store)
+    state = _state(store, config_file)
     with state.snapshot() as tx:
         models = sorted({v.model for v in tx.select(Verdict)})
         rows = [_status(tx, model) for model in models]
@@ -281,10 +283,11 @@ def status(store: Store = STORE, as_json: AsJson = False) -> None:
 def why_command(
     row_id: Annotated[str, typer.Argument(metavar="ID", help="An id, such as incident-1a2b3c4d5e6f.")],
     store: Store = STORE,
+    config_file: ConfigFile = CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Show why a row is as it is: the chain of rows it came of, and what came of it."""
-    state = _state(store)
+    state = _state(store, config_file)
     with state.snapshot() as tx:
         node = why(tx, row_id)
     state.close()
@@ -295,9 +298,9 @@ def why_command(
 
 
 @audit.command("verify")
-def audit_verify(store: Store = STORE) -> None:
+def audit_verify(store: Store = STORE, config_file: ConfigFile = CONFIG) -> None:
     """Check that no entry of the audit record was changed or taken out. Exit code 1 if one was."""
-    state = _state(store)
+    state = _state(store, config_file)
     with state.snapshot() as tx:
         entries = tx.audit_trail()
     state.close()
@@ -393,10 +396,12 @@ def _install_references(engine: Engine, config_file: Path) -> None:
             engine.install(name, model.champion, table, actor="configuration")
 
 
-def _state(store: Path) -> State:
-    if not (store / "state.db").is_file():
+def _state(store: Path, config_file: Path) -> State:
+    """The state of the folder, or of the database that the configuration, if there is one, names."""
+    settings = config.load(config_file).store if config_file.exists() or config_file != CONFIG else StoreConfig()
+    if settings.state is None and not (store / STATE).is_file():
         raise StateError(f"there is no store in {store}; name its folder with --store, or begin with watchkeeper serve")
-    return State(store / "state.db")
+    return open_state(settings, store)
 
 
 # logging from files

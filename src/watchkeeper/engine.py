@@ -34,10 +34,9 @@ from watchkeeper.records import (
 from watchkeeper.registry import Registry
 from watchkeeper.schema import Config, ModelConfig
 from watchkeeper.segments import is_named
-from watchkeeper.store import arrivals, log, privacy
-from watchkeeper.store.backends import DuckDB
+from watchkeeper.store import arrivals, log, places, privacy
 from watchkeeper.store.inbox import Inbox
-from watchkeeper.store.state import State, Transaction
+from watchkeeper.store.state import Transaction
 from watchkeeper.windows import Window, floor, starts, together
 
 FEW, MANY = 100, 10_000
@@ -71,7 +70,8 @@ class Engine:
     """Keeps the models of one configuration. Any number of ticks, at any time, in any order, do no harm.
 
     Args:
-        store: the folder that holds everything: `state.db`, `log.duckdb`, `inbox/`, `registry/`, `jobs/`.
+        store: the folder that holds everything: `state.db`, `log.duckdb`, `inbox/`, `registry/`, `jobs/`; the first
+            two are elsewhere where the configuration says so.
         config: the configuration in force.
         clock: what time it is; simulated in tests and in the demo.
         patience: how long a tick waits for a training process; else later ticks find its result.
@@ -87,8 +87,9 @@ class Engine:
         self.store, self.config, self.clock, self.patience = store, config, clock, patience
         self.channels, self.keys = channels.build(config), privacy.load_keys(config.privacy, store)
         self.watches = {name: [*monitors.plan(model), *monitors.shown(model)] for name, model in config.models.items()}
-        self.log = log.Log(DuckDB(store / "log.duckdb"))  # first, for its lock keeps a second engine away from all else
-        self.state = State(store / "state.db")
+        self.held = places.Held(store) if config.store.events else None
+        self.log = log.Log(places.open_events(config.store, store))  # first, since it may be another engine's
+        self.state = places.open_state(config.store, store)
         self.inbox = Inbox(store, lambda event: privacy.protect_event(event, config, self.keys))
         self.registry = Registry(store / "registry")
         self.retraining = actions.Retraining(self.state, self.log, self.registry, config, store / "jobs")
@@ -101,6 +102,8 @@ class Engine:
     def close(self) -> None:
         self.log.close()
         self.state.close()
+        if self.held:
+            self.held.close()
 
     def tick(self) -> Tick:
         """The eight hops, in order. What they decide is written before anything is done about it, so a process

@@ -569,12 +569,40 @@ class ChannelConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
+class StoreConfig(Strict):
+    """Which databases hold the `state` and the `events`, where these are not the files in the store's folder.
+
+    Each is the address of a Postgres, such as `postgresql://watchkeeper@host/models`, or `env:NAME`, the variable that
+    holds the address. A password stands in a variable or in `~/.pgpass`, never here. Both may be the same database.
+    Several engines, each with a folder of its own, may share them.
+    """
+
+    state: str | None = None
+    events: str | None = None
+
+    @model_validator(mode="after")
+    def _are_addresses(self) -> StoreConfig:
+        for place, written in (("state", self.state), ("events", self.events)):
+            if written is None or re.fullmatch(r"env:[A-Za-z_]\w*", written):
+                continue
+            if not re.match(r"postgres(ql)?://", written):
+                raise ConfigError(
+                    "must be the address of a Postgres, such as postgresql://user@host/database, or env:NAME; leave it"
+                    " out to use the file in the store's folder",
+                    (place,),
+                )
+            if re.match(r"\w+://[^/@?]*:[^/]*@", written) or "password=" in written:
+                raise ConfigError("holds a password; write env:NAME, and the whole address in that variable", (place,))
+        return self
+
+
 class Config(Strict):
     """A whole configuration: `watchkeeper.yaml`."""
 
     models: dict[str, ModelConfig]
     channels: dict[str, ChannelConfig] = {}
     privacy: KeyConfig = KeyConfig()
+    store: StoreConfig = StoreConfig()
 
     @model_validator(mode="after")
     def _there_is_a_key(self) -> Config:

@@ -243,7 +243,7 @@ def test_a_database_that_is_busy_for_too_long_is_told_in_words(
     monkeypatch.setattr("watchkeeper.store.state.PATIENCE", 0.05)
     hurried = State(home)
     locked = pytest.raises(
-        StateError, match="cannot be used now: (database is locked|canceling .* due to lock timeout)"
+        StateError, match=r"cannot be used now: (database is locked|canceling .* due to lock timeout)"
     )
     with state.transaction(), locked, hurried.transaction():
         pass
