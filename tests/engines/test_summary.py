@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import ibis
 import ibis.expr.types as ir
@@ -18,19 +18,47 @@ from watchkeeper.profiles import merge
 from watchkeeper.records import ALL
 from watchkeeper.schema import Kind
 from watchkeeper.stats.grid import SENTINELS, Floats, Grid
-from watchkeeper.store.sources import Part, Plan, bin_number, collect, connect, read, summary
+from watchkeeper.store.postgres import Postgres
+from watchkeeper.store.sources import Part, Plan, bin_number, collect, connect, read, summary, vocabularies
 from watchkeeper.testing import CATEGORICAL_COLUMNS, NUMERIC_COLUMNS, profile_of
 
-Engine = Callable[[pa.Table], ir.Table]
-"""Puts rows into an engine and gives them back as a table of it."""
+
+class Engine(Protocol):
+    """Puts rows into an engine and gives them back as a table of it; gives what an expression of such tables is."""
+
+    def table(self, rows: pa.Table) -> ir.Table: ...
+
+    def fetch(self, expression: ir.Table) -> pa.Table: ...
 
 
-def duckdb() -> Engine:
-    connection = connect()
-    return lambda rows: read(connection, rows, ibis.util.gen_name("rows"))
+class InDuckDB:
+    def __init__(self) -> None:
+        self._connection = connect()
+
+    def table(self, rows: pa.Table) -> ir.Table:
+        return read(self._connection, rows, ibis.util.gen_name("rows"))
+
+    def fetch(self, expression: ir.Table) -> pa.Table:
+        return expression.to_pyarrow()
 
 
-ENGINES: dict[str, Callable[[], Engine]] = {"duckdb": duckdb}
+class InPostgres:
+    """As the log does it: the expression is compiled for an engine that Ibis itself is not connected to."""
+
+    def __init__(self, backend: Postgres) -> None:
+        self.backend = backend
+
+    def table(self, rows: pa.Table) -> ir.Table:
+        name = ibis.util.gen_name("rows")
+        with self.backend.known("incoming", rows):
+            self.backend.keep(name, "SELECT * FROM incoming")
+        return ibis.table(ibis.Schema.from_pyarrow(rows.schema), name=name)
+
+    def fetch(self, expression: ir.Table) -> pa.Table:
+        return self.backend.arrow(str(ibis.to_sql(expression, dialect="postgres")))
+
+
+ENGINES = ("duckdb", "postgres")
 """An engine that is added here has to pass everything below."""
 
 MIDNIGHT = datetime(2024, 3, 1)  # noqa: DTZ001  engines keep moments in UTC, without saying so
@@ -38,8 +66,13 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture(params=ENGINES, scope="module")
-def engine(request: pytest.FixtureRequest) -> Engine:
-    return ENGINES[request.param]()
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if request.param == "duckdb":
+        yield InDuckDB()
+        return
+    backend = Postgres(request.getfixturevalue("postgres_server"))
+    yield InPostgres(backend)
+    backend.close()
 
 
 def _grids() -> dict[str, Grid]:
@@ -53,6 +86,8 @@ def _grids() -> dict[str, Grid]:
         "discrete": Grid.fit(np.repeat(np.sort(rng.normal(size=40)), 5)),
         "sevenths": Grid.fit(np.repeat(np.arange(30) / 7, 5)),
         "constant": Grid.fit(np.full(10, 0.1)),
+        "far below": Grid.fit(-1e307 + 1e305 * rng.normal(size=1000)),
+        "far above": Grid.fit(1e307 + 1e290 * rng.normal(size=1000)),
         "nothing": Grid.fit(np.array([])),
         "unit": Grid.unit(),
         "logarithmic": Grid.logarithmic(0.1, 60_000.0),
@@ -79,8 +114,9 @@ def ugly(grid: Grid) -> Floats:
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_double_falls_into_the_bin_that_the_grid_says(engine: Engine, name: str) -> None:
     grid, values = GRIDS[name], ugly(GRIDS[name])
-    rows = engine(pa.table({"i": np.arange(len(values)), "x": values}))
-    found = rows.select(rows.i, bin=bin_number(rows.x, grid)).order_by("i").to_pyarrow().column("bin").to_numpy()
+    rows = engine.table(pa.table({"i": np.arange(len(values)), "x": values}))
+    binned = rows.select(rows.i, bin=bin_number(rows.x, grid)).order_by("i")
+    found = engine.fetch(binned).column("bin").to_numpy()
     wrong = np.flatnonzero(found != grid.bins(values))
     assert [(values[i], found[i]) for i in wrong[:5]] == []
 
@@ -88,13 +124,14 @@ def test_every_double_falls_into_the_bin_that_the_grid_says(engine: Engine, name
 def test_the_knots_of_a_discrete_column_have_a_bin_each(engine: Engine) -> None:
     for name in ("discrete", "sevenths"):
         grid = GRIDS[name]
-        rows = engine(pa.table({"x": np.asarray(grid.knots)}))
-        found = rows.select(bin=bin_number(rows.x, grid)).to_pyarrow().column("bin").to_pylist()
+        rows = engine.table(pa.table({"x": np.asarray(grid.knots)}))
+        found = engine.fetch(rows.select(bin=bin_number(rows.x, grid))).column("bin").to_pylist()
         assert sorted(found) == list(range(0, 2 * len(grid.knots), 2))
 
 
 def parts(engine: Engine, columns: dict[str, Any], plans: Sequence[Plan]) -> list[Part]:
-    return collect(summary(engine(pa.table(columns)), plans).to_pyarrow(), plans)
+    known = engine.table(vocabularies(plans))
+    return collect(engine.fetch(summary(engine.table(pa.table(columns)), plans, known)), plans)
 
 
 def whole(found: Sequence[Part]) -> dict[str, bytes]:

@@ -187,8 +187,8 @@ class Postgres:
 def _kind(kind: pa.DataType) -> str:
     if pa.types.is_timestamp(kind):
         return "timestamp"
-    words = {pa.float64(): "float8", pa.int32(): "int4", pa.int64(): "int8", pa.bool_(): "bool"}
-    return words.get(kind, "text")
+    words = {pa.float64(): "float8", pa.float32(): "float4", pa.int32(): "int4", pa.bool_(): "bool"}
+    return words.get(kind) or ("int8" if pa.types.is_integer(kind) else "text")
 
 
 def _without_nul(table: pa.Table) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -262,10 +263,14 @@ def measured(table: ir.Table, feature: Feature) -> tuple[ir.Column, ir.Column | 
         value = text.try_cast(_TYPES[wanted])
         return value if wanted is Kind.NUMERIC else _seconds(value), text.notnull() & value.isnull()
     if wanted is not Kind.DATETIME and (kind.is_numeric() or kind.is_boolean()):
-        return column.cast("float64"), None
+        return _double(column), None
     if wanted is kind_of(column):
         return _seconds(column), None
     return ibis.null("float64"), column.notnull()
+
+
+def _double(column: ir.Column) -> ir.FloatingColumn:
+    return (column.cast("int32") if column.type().is_boolean() else column).cast("float64")
 
 
 _TYPES = {Kind.NUMERIC: "float64", Kind.DATETIME: "timestamp", Kind.DURATION: "time"}
@@ -344,9 +349,12 @@ def bin_number(value: ir.FloatingColumn, grid: Grid) -> ir.IntegerColumn:
             return ibis.ifelse(value > knots[first], first * steps + 1, first * steps).cast("int64")
         return _whole((value - knots[first]) * _exact(steps / (ends[last] - ends[first]))) + first * steps
 
-    def beyond(distance: ir.FloatingColumn) -> ir.IntegerColumn:
+    def beyond(end: float, sign: int) -> ir.IntegerColumn:
+        far = _far(sign * end, grid.scale)  # what lies farther would overflow, which some engines take as an error
+        distance = value - _exact(end) if sign > 0 else _exact(end) - value
         ratio = (distance / _exact(grid.scale)).clip(upper=MAX_RATIO)
-        return _whole((ratio + 1.0).ln() * float(TAIL_STEPS))
+        too_far = value > _exact(far) if sign > 0 else value < _exact(-far)
+        return ibis.ifelse(too_far, _LAST, _whole((ratio + 1.0).ln() * float(TAIL_STEPS)))
 
     sentinels = [(value == s, ibis.literal(SENTINEL + i, "int64")) for i, s in enumerate(grid.sentinels)]
     return ibis.cases(
@@ -357,9 +365,21 @@ def bin_number(value: ir.FloatingColumn, grid: Grid) -> ir.IntegerColumn:
         (value == float("inf"), ibis.literal(POSITIVE_INFINITY, "int64")),
         (value == float("-inf"), ibis.literal(NEGATIVE_INFINITY, "int64")),
         *sentinels,
-        (value > knots[-1], beyond(value - knots[-1]) + grid.top + 1),
-        else_=-1 - beyond(knots[0] - value),
+        (value > knots[-1], beyond(ends[-1], 1) + grid.top + 1),
+        else_=-1 - beyond(ends[0], -1),
     )
+
+
+_LAST = int(np.floor(TAIL_STEPS * np.log1p(MAX_RATIO)))
+"""How many bins beyond an outer knot the farthest values fall."""
+
+
+def _far(end: float, scale: float) -> float:
+    """The value above this outer knot up to which a distance in scales is a number, and beyond which it is more than
+    `MAX_RATIO`."""
+    most = sys.float_info.max
+    reach = MAX_RATIO * scale * (1 + 1e-9)
+    return min(end + reach, most) if reach < most else most + min(end, 0.0)
 
 
 def _exact(number: float) -> ir.FloatingScalar:
@@ -463,7 +483,7 @@ def _counted(table: ir.Table, plan: Plan, keys: Mapping[str, ir.Column]) -> ir.T
         keys["label"] = table["label"].cast("int64").cast("string").fill_null(UNLABELLED)
     if plan.kind is Kind.NUMERIC:
         assert plan.grid is not None
-        number = declared(column.cast("float64"), plan.missing)
+        number = declared(_double(column), plan.missing)
         shown = table.select(**keys, bin=bin_number(number, plan.grid), number=number)
         counted = shown.group_by([*keys, "bin"]).agg(n=shown.count(), low=shown.number.min(), high=shown.number.max())
     else:
