@@ -29,7 +29,7 @@ PREDICTION = "prediction"
 OUTCOME = "outcome"
 
 RESOURCES = ("cpu_ms", "memory_mb", "gpu_memory_mb", "disk_mb", "cost")
-"""What a prediction used: processor time, growth of memory, memory of the GPU, reading and writing, and money."""
+"""What a prediction used: processor time, memory of the process and of the GPU, reading and writing, and money."""
 
 _PREDICTION = (
     "request_id",

@@ -20,7 +20,7 @@ from typing import Any
 
 from watchkeeper import events
 from watchkeeper.client.prediction import Logged, Prediction, logged
-from watchkeeper.client.rows import Line, Rows, columns_of, line
+from watchkeeper.client.rows import Line, Rows, columns_of, line, words_of
 from watchkeeper.client.sender import BATCH, Sender, Stats
 from watchkeeper.client.spool import Spool, Sync
 from watchkeeper.client.target import INVALID, target_of
@@ -198,7 +198,8 @@ class Client:
         Args:
             rows: columns (a mapping of names to sequences of equal length), a table of pyarrow, Polars or pandas, or a
                 list of mappings, one a row. Columns named as arguments of `log` are that (`request_id`, `score`, ...),
-                all others are features. They are copied, save Arrow's, which do not change.
+                all others are features. They are copied, save Arrow's, which do not change. Moments without a zone are
+                in UTC.
             event_time, version, variant, status: for all rows, where there is no such column.
 
         A server is sent them as Arrow, which is many times faster, if pyarrow is installed and each column is of one
@@ -218,12 +219,12 @@ class Client:
                 "status": status,
             }
             self._add_rows(Rows(self._model, events.PREDICTION, columns, fields, length))
+            return [str(one) for one in ids]
         except Exception as problem:
             if self._strict:
                 raise
-            self._sender.drop(INVALID, _length(rows), str(problem), early=True)
+            self._sender.drop(INVALID, _length(rows), words_of(problem), early=True)
             return []
-        return [str(one) for one in ids]
 
     def label(self, request_id: str, value: object, known_at: datetime | None = None) -> None:
         """Say what a prediction should have been.
@@ -254,7 +255,7 @@ class Client:
         except Exception as problem:
             if self._strict:
                 raise
-            self._sender.drop(INVALID, _length(request_ids), str(problem), early=True)
+            self._sender.drop(INVALID, _length(request_ids), words_of(problem), early=True)
 
     def prediction(self, features: Mapping[str, object] | None = None, **fields: Any) -> Prediction:
         """A prediction to be made in a `with` block (or `async with`), measured, and logged at its end.

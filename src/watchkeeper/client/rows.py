@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -65,19 +66,28 @@ class Rows:
         lines, wrong = [], []
         values = [_plain(self._columns[name]) for name in (*own, *features)]
         for row in zip(*values, strict=True):
-            event = {"model": self.model, "kind": self.kind, **self._fields, **dict(zip(own, row, strict=False))}
+            known = {name: _in_utc(value) for name, value in zip(own, row, strict=False)}
+            event = {"model": self.model, "kind": self.kind, **self._fields, **known}
             if self.kind == events.PREDICTION:
                 event["features"] = dict(zip(features, row[len(own) :], strict=True))
             try:
                 lines.append(line(events.read(event)))
             except Exception as problem:  # noqa: BLE001 (a value of any type may fail in any way; its row is dropped)
-                wrong.append(str(problem))
+                wrong.append(words_of(problem))
         return lines, wrong
 
     def arrow(self) -> bytes | None:
         """An Arrow stream of the rows; None without pyarrow, or if a column is not of one type."""
         speaks = arrow()
         return None if speaks is None else speaks.stream({**self._columns}, self._fields, self._length)
+
+
+def words_of(problem: Exception) -> str:
+    """What an error says, or its kind where it cannot say it."""
+    try:
+        return str(problem) or type(problem).__name__
+    except Exception:  # noqa: BLE001 (it names a value that cannot be named)
+        return type(problem).__name__
 
 
 def columns_of(found: Any) -> tuple[dict[str, Any], int]:
@@ -113,9 +123,22 @@ def columns_of(found: Any) -> tuple[dict[str, Any], int]:
 
 
 def _copied(name: object, values: Any) -> Any:
-    if isinstance(values, str | bytes) or not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
+    """A copy that can be cut into parts."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise DataError(f'column "{name}" must be a sequence of values, found {type(values).__name__}')
-    return values if isinstance(values, tuple | range) else copy(values)
+    if hasattr(values, "to_pylist"):
+        return values  # Arrow's do not change
+    if hasattr(values, "dtype"):
+        dimensions = getattr(values, "ndim", 1)
+        if dimensions != 1:
+            raise DataError(f'column "{name}" must have one dimension, found {dimensions}')
+        return copy(values)
+    return list(values)
+
+
+def _in_utc(value: Any) -> Any:
+    """A moment of a table that has no zone is in UTC, as the server takes it, too."""
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
 
 
 def _plain(values: Any) -> Iterable[Any]:

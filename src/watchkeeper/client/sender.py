@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from watchkeeper.client.rows import Line, Rows
+from watchkeeper.client.rows import Line, Rows, words_of
 from watchkeeper.client.spool import SYNC_INTERVAL, Spool
 from watchkeeper.client.target import INVALID, REFUSED, BusyError, Parcel, Target
 from watchkeeper.errors import DeliveryError, StateError
@@ -250,7 +250,7 @@ class Sender:
         try:
             return work()
         except Exception as problem:  # noqa: BLE001 (a fault of ours must not become the fault of a serving process)
-            self.trouble = f"{type(problem).__name__}: {problem}"
+            self.trouble = f"{type(problem).__name__}: {words_of(problem)}"
             self._say("fault", "the client failed, and goes on: %s", self.trouble)
             return None
 
@@ -321,7 +321,7 @@ class Sender:
             try:
                 lines.append(self._line(item))
             except Exception as problem:  # noqa: BLE001 (a value of any type may fail in any way)
-                self.drop(INVALID, 1, f"{problem}" or type(problem).__name__)
+                self.drop(INVALID, 1, words_of(problem))
         with self._lock:
             self._taken += rows
             self._held += [parcel for parcel in parcels if len(parcel)]
@@ -352,7 +352,7 @@ class Sender:
                     continue
                 wrong = [(REFUSED, str(problem))]
             except Exception as problem:  # noqa: BLE001 (a fault of ours; what waits is not given up for it)
-                self._fail(DeliveryError(f"{type(problem).__name__}: {problem}", permanent=False))
+                self._fail(DeliveryError(f"{type(problem).__name__}: {words_of(problem)}", permanent=False))
                 break
             else:
                 self._sizes[table] = min(2 * self._sizes[table], ROWS if table else BATCH)
