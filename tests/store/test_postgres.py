@@ -96,6 +96,21 @@ def test_what_goes_in_comes_out(backend: Postgres) -> None:
         assert math.isnan(backend.arrow("SELECT x FROM numbers")["x"][0].as_py())
 
 
+def test_a_large_answer_comes_in_batches_and_sees_one_moment(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "BLOCK", 1 << 20)
+    log = opened()
+    log.append(M, rows([str(i) for i in range(300_000)], age=[1.5] * 300_000))
+    with log.backend.stream(f"SELECT request_id, age FROM predictions_{M}") as answer:
+        first = answer.read_next_batch()
+        assert 0 < first.num_rows < 300_000
+        log.append(M, rows(["late"]))
+        assert first.num_rows + sum(batch.num_rows for batch in answer) == 300_000
+    with log.backend.stream(f"SELECT request_id FROM predictions_{M}") as answer:
+        answer.read_next_batch()  # the rest is not wanted
+    with log.backend.stream(f"SELECT request_id, age FROM predictions_{M} WHERE age > 2") as answer:
+        assert answer.read_all().to_pydict() == {"request_id": [], "age": []}
+
+
 def test_a_character_that_postgres_has_no_place_for_is_replaced(opened: Opened) -> None:
     log = opened(age="numeric", word="categorical")
     assert log.append(M, rows(["a\0b"], word=["\0"])).stored == 1

@@ -22,6 +22,8 @@ try:
 except ImportError:  # the extra "postgres" is not installed; `Postgres` says so
     psycopg = None  # type: ignore[assignment]
 
+BLOCK = 1 << 25
+"""Bytes of an answer that are read at a time; a row must fit in."""
 LONGEST, LONGEST_COLUMN = 63, 53
 """Bytes that a table's name may have, and a column's, to which a descriptor adds up to ten: Postgres cuts what is
 longer off."""
@@ -97,29 +99,13 @@ class Postgres:
             return connection.execute(sql).fetchall()
 
     def arrow(self, sql: str) -> pa.Table:
-        with self._open() as connection, connection.cursor() as cursor:
-            cursor.execute(f"SELECT * FROM ({sql}) AS q LIMIT 0")
-            types = [connection.adapters.types.get(column.type_code) for column in cursor.description or ()]
-            names = [column.name for column in cursor.description or ()]
-            with cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv)") as copy:
-                found = b"".join(copy)
-        kinds = [_ARROW.get(kind.name if kind else "", pa.string()) for kind in types]
-        schema = pa.schema([*zip(names, kinds, strict=True)])
-        if not found:
-            return schema.empty_table()
-        return csv.read_csv(
-            io.BytesIO(found),
-            csv.ReadOptions(column_names=names),
-            csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
-            csv.ConvertOptions(
-                column_types=schema,
-                null_values=[""],
-                true_values=["t"],
-                false_values=["f"],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
+        with self._open() as connection, _answer(connection, sql) as answer:
+            return answer.read_all()
+
+    @contextmanager
+    def stream(self, sql: str) -> Iterator[pa.RecordBatchReader]:
+        with self._connect() as connection, _answer(connection, sql) as answer:
+            yield answer
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -182,6 +168,61 @@ class Postgres:
                 )
         except psycopg.DataError as problem:
             raise DataError(f"Postgres cannot hold one of the values: {_first_line(problem)}; mend it") from problem
+
+
+@contextmanager
+def _answer(connection: psycopg.Connection, sql: str) -> Iterator[pa.RecordBatchReader]:
+    """What a query gives, batch by batch."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM ({sql}) AS q LIMIT 0")
+        types = [connection.adapters.types.get(column.type_code) for column in cursor.description or ()]
+        names = [column.name for column in cursor.description or ()]
+        kinds = [_ARROW.get(kind.name if kind else "", pa.string()) for kind in types]
+        schema = pa.schema([*zip(names, kinds, strict=True)])
+        with cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv)") as copy:
+            lines = _Lines(copy)
+            if lines.ended:
+                yield pa.RecordBatchReader.from_batches(schema, [])
+                return
+            with csv.open_csv(
+                pa.PythonFile(lines, mode="r"),
+                csv.ReadOptions(column_names=names, block_size=BLOCK, use_threads=False),
+                csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+                csv.ConvertOptions(
+                    column_types=schema,
+                    null_values=[""],
+                    true_values=["t"],
+                    false_values=["f"],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                ),
+            ) as reader:
+                yield reader
+
+
+class _Lines(io.RawIOBase):
+    """The bytes that a COPY sends, as a file."""
+
+    def __init__(self, copy: psycopg.Copy) -> None:
+        self._copy = copy
+        self._rest = memoryview(copy.read())
+
+    @property
+    def ended(self) -> bool:
+        return not self._rest
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """At least `size` bytes where there are as many, so that no block ends early."""
+        parts, length = [], 0
+        while self._rest and (size < 0 or length < size):
+            part = self._rest if size < 0 else self._rest[: size - length]
+            parts.append(part)
+            length += len(part)
+            self._rest = self._rest[len(part) :] or memoryview(self._copy.read())
+        return b"".join(parts)
 
 
 def _kind(kind: pa.DataType) -> str:
