@@ -223,7 +223,7 @@ def test_a_row_that_is_wrong_is_named_and_what_came_before_it_too(
 def test_no_command_shows_the_help_and_an_unknown_one_is_wrong_use(run: Run) -> None:
     done = run()
     assert "Keep machine-learning models in production good over time." in done.out + done.err
-    for word in ("demo", "serve", "check", "log", "label", "tick", "status", "why", "audit"):
+    for word in ("demo", "serve", "check", "log", "label", "tick", "status", "why", "audit", "keys"):
         assert word in done.out + done.err
     done = run("chekc")
     assert (done.code, done.out) == (2, "")
@@ -354,6 +354,7 @@ def test_a_busy_port_is_told_of_before_any_work(run: Run, folder: Path, command:
 
 
 def test_a_host_that_is_nobodys_is_told_of(run: Run, folder: Path) -> None:
+    run("keys", "create", "boss", "--role", "admin")
     refused(run("serve", "--host", "256.1.1.1"), "on 256.1.1.1 cannot be used")
 
 
@@ -416,6 +417,34 @@ def test_check_tells_one_mistake_in_one_message(run: Run, folder: Path, words: t
     assert done.code == 2
     assert done.err.startswith("error: ")
     assert said in done.err
+
+
+# keys
+
+
+def test_keys_are_made_listed_and_revoked(folder: Path, run: Run) -> None:
+    made = run("keys", "create", "ci", "--role", "writer")
+    assert made.code == 0
+    assert made.out.startswith("wk_")
+    assert "cannot be shown again" in made.err
+    key = made.out.strip()
+    [row] = json.loads(run("keys", "list", "--json").out)
+    assert (row["name"], row["role"], row["revoked_at"]) == ("ci", "writer", None)
+    assert key.split("_")[1] == row["id"]
+    assert key not in run("keys", "list").out
+    refused(run("keys", "create", "ci", "--role", "admin"), 'there is a key "ci" already')
+    assert "is revoked" in run("keys", "revoke", "ci").out
+    refused(run("keys", "revoke", "ci"), 'there is no key "ci" in use')
+    assert json.loads(run("keys", "list", "--json").out)[0]["revoked_at"]
+
+
+def test_a_server_that_others_reach_needs_a_key_first(folder: Path, run: Run) -> None:
+    said = run("serve", "--host", "0.0.0.0")
+    refused(said, "other machines can reach 0.0.0.0", "watchkeeper keys create NAME --role admin")
+    assert not (folder / ".watchkeeper").exists()
+    run("keys", "create", "boss", "--role", "admin")
+    run("keys", "revoke", "boss")
+    refused(run("serve", "--host", "0.0.0.0"), "no API key was made")
 
 
 # serve

@@ -58,6 +58,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "words",
         "config",
         "cli",
+        "commands",
+        "commands.*",
         "charts",
         "charts.*",
         "report",
@@ -88,7 +90,7 @@ ONLY_IN = {
     "ibis": ("store.*",),
     "plotly": ("charts.*", "server.*"),
     "fastapi": ("server", "server.*"),
-    "typer": ("cli",),
+    "typer": ("cli", "commands.*"),
 }
 """Packages that one part of the house keeps to itself."""
 

@@ -26,6 +26,8 @@ from rich.table import Table
 from rich.tree import Tree
 
 from watchkeeper import config, events, words
+from watchkeeper.commands import keys
+from watchkeeper.commands.options import CONFIG, STORE, AsJson, ConfigFile, Store, err, escaped, opened, out
 from watchkeeper.comparison import compare, profile, terminal
 from watchkeeper.comparison.contract import propose
 from watchkeeper.demo.story import SERVING, Demo, Story
@@ -39,7 +41,7 @@ from watchkeeper.store.files import write
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.places import STATE, open_state
 from watchkeeper.store.sources import connect, read
-from watchkeeper.store.state import State, verify
+from watchkeeper.store.state import verify
 from watchkeeper.why import Node, why
 from watchkeeper.windows import DAY, show_time
 
@@ -57,15 +59,10 @@ app = typer.Typer(
 )
 audit = typer.Typer(help="The tamper-evident record of everything that was decided and done.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
+app.add_typer(keys.app, name="keys")
 
-out, err = Console(), Console(stderr=True)
-
-Store = Annotated[Path, typer.Option(help="Folder that holds the log, the state and the models.")]
-ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print data instead of words.")]
-STORE, CONFIG = Path(".watchkeeper"), Path("watchkeeper.yaml")
 
 
 def main() -> None:
@@ -73,7 +70,7 @@ def main() -> None:
     try:
         app()
     except WatchkeeperError as problem:
-        err.print(f"[bold red]error:[/] {_escaped(str(problem))}", highlight=False, soft_wrap=True)
+        err.print(f"[bold red]error:[/] {escaped(str(problem))}", highlight=False, soft_wrap=True)
         sys.exit(2)
 
 
@@ -91,6 +88,7 @@ def demo(
     """
     serve = serve and not as_json
     if serve:
+        _reachable(store, StoreConfig(), host)
         _free(host, port)
     year = Demo(store)
     if not as_json:
@@ -131,6 +129,7 @@ def serve(
 ) -> None:
     """Run the engine, the way in for events, and the dashboard."""
     settings = config.load(config_file)
+    _reachable(store, settings.store, host)
     _free(host, port)
     engine = Engine(store, settings)
     _install_references(engine, config_file)
@@ -260,7 +259,7 @@ def tick(store: Store = STORE, config_file: ConfigFile = CONFIG) -> None:
 @app.command()
 def status(store: Store = STORE, config_file: ConfigFile = CONFIG, as_json: AsJson = False) -> None:
     """Show how each model is."""
-    state = _state(store, config_file)
+    state = opened(store, config_file)
     with state.snapshot() as tx:
         models = sorted({v.model for v in tx.select(Verdict)})
         rows = [_status(tx, model) for model in models]
@@ -275,7 +274,7 @@ def status(store: Store = STORE, config_file: ConfigFile = CONFIG, as_json: AsJs
     for row in rows:
         looks = ", ".join(f"{count} {name}" for name, count in row["looks"].items())
         incidents = "\n".join(f"{i['severity']} {i['title']} ({i['id']})" for i in row["incidents"]) or "none"
-        table.add_row(row["model"], row["health"], row["champion"] or "none", _escaped(incidents), row["until"], looks)
+        table.add_row(row["model"], row["health"], row["champion"] or "none", escaped(incidents), row["until"], looks)
     out.print(table)
 
 
@@ -287,7 +286,7 @@ def why_command(
     as_json: AsJson = False,
 ) -> None:
     """Show why a row is as it is: the chain of rows it came of, and what came of it."""
-    state = _state(store, config_file)
+    state = opened(store, config_file)
     with state.snapshot() as tx:
         node = why(tx, row_id)
     state.close()
@@ -300,7 +299,7 @@ def why_command(
 @audit.command("verify")
 def audit_verify(store: Store = STORE, config_file: ConfigFile = CONFIG) -> None:
     """Check that no entry of the audit record was changed or taken out. Exit code 1 if one was."""
-    state = _state(store, config_file)
+    state = opened(store, config_file)
     with state.snapshot() as tx:
         entries = tx.audit_trail()
     state.close()
@@ -332,8 +331,6 @@ def _serve(engine: Engine, host: str, port: int, *, ticking: bool, every: int = 
     """Serve until interrupted; the engine ticks in a thread of its own."""
     stop = threading.Event()
     local = host in LOOPBACK
-    if not local:
-        err.print(f"[yellow]There is no login yet: whoever reaches {host}:{port} can read and change everything.[/]")
     page = create_app(
         engine.state,
         clock=engine.clock,
@@ -341,6 +338,7 @@ def _serve(engine: Engine, host: str, port: int, *, ticking: bool, every: int = 
         inbox=engine.inbox if ticking else None,
         title=title,
         hosts=LOOPBACK if local else (),
+        keyless=local,
     )
     server = uvicorn.Server(uvicorn.Config(page, host=host, port=port, log_level="warning"))
     if ticking:
@@ -373,6 +371,23 @@ def _tick_until(engine: Engine, stop: threading.Event, every: int) -> None:
         stop.wait(every)
 
 
+def _reachable(store: Path, settings: StoreConfig, host: str) -> None:
+    """Refuse an address that other machines reach as long as anybody there could read and change everything."""
+    if host in LOOPBACK:
+        return
+    made = False
+    if settings.state is not None or (store / STATE).is_file():
+        state = open_state(settings, store)
+        with state.snapshot() as tx:
+            made = any(key.revoked_at is None for key in tx.api_keys())
+        state.close()
+    if not made:
+        raise StateError(
+            f"other machines can reach {host}, and no API key was made for {store} yet; make one with"
+            f" watchkeeper keys create NAME --role admin --store {store}, or leave out --host"
+        )
+
+
 def _free(host: str, port: int) -> None:
     """Refuse a port that is taken before any work is done."""
     with socket.socket() as probe:
@@ -394,14 +409,6 @@ def _install_references(engine: Engine, config_file: Path) -> None:
         if model.reference and not crowned:
             table = read(connect(), config_file.parent / model.reference, f"reference of {name}").to_pyarrow()
             engine.install(name, model.champion, table, actor="configuration")
-
-
-def _state(store: Path, config_file: Path) -> State:
-    """The state of the folder, or of the database that the configuration, if there is one, names."""
-    settings = config.load(config_file).store if config_file.exists() or config_file != CONFIG else StoreConfig()
-    if settings.state is None and not (store / STATE).is_file():
-        raise StateError(f"there is no store in {store}; name its folder with --store, or begin with watchkeeper serve")
-    return open_state(settings, store)
 
 
 # logging from files
@@ -487,7 +494,7 @@ def _tell(console: Console, step: Transition, year: Demo) -> None:
             what, text, style = "retrain", f"{step.after}: {step.note}", "cyan"
         else:
             return
-    console.print(f"{show_time(step.at)[:10]}  {what:<12} {_escaped(text)}", style=style, highlight=False)
+    console.print(f"{show_time(step.at)[:10]}  {what:<12} {escaped(text)}", style=style, highlight=False)
 
 
 WORDS = {"open": "opened", "acknowledged": "taken on", "resolved": "over"}
@@ -498,7 +505,7 @@ def _conclude(story: Story) -> None:
     for event in story.events:
         injected = "[bold magenta]injected[/] " if event.origin == "injected" else ""
         began, noticed = show_time(event.began)[:10], show_time(event.noticed)[:10]
-        table.add_row(began, noticed, injected + _escaped(event.what), _escaped(event.done))
+        table.add_row(began, noticed, injected + escaped(event.what), escaped(event.done))
     out.print(table)
     rates = story.to_dict()["rows_per_second"]
     shown = [(hop, rates[hop]) for hop in ("log", "summarise", "judge")]
@@ -525,14 +532,10 @@ def _status(tx: Any, model: str) -> dict[str, Any]:
 
 
 def _tree(node: Node) -> Tree:
-    tree = Tree(f"[bold]{node.id}[/] {_escaped(node.text)}", highlight=False)
+    tree = Tree(f"[bold]{node.id}[/] {escaped(node.text)}", highlight=False)
     for title, below in (("because", node.causes), ("led to", node.effects)):
         if below:
             branch = tree.add(f"[dim]{title}[/]")
             for child in below:
                 branch.add(_tree(child))
     return tree
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -283,6 +283,18 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key that requests are made with; `hash` is the SHA-256 of it in hex, the key itself is kept nowhere."""
+
+    id: str
+    name: str
+    role: str
+    hash: str
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AuditEntry:
     """One line of the tamper-evident record; `hash` covers all of it and the entry before."""
 

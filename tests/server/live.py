@@ -47,7 +47,9 @@ def story(folder: Path) -> Iterator[tuple[Engine, fraud_story.Ids]]:
 
 
 def application(engine: Engine, title: str = "tests") -> FastAPI:
-    return create_app(engine.state, clock=engine.clock, operations=engine, inbox=engine.inbox, title=title)
+    return create_app(
+        engine.state, clock=engine.clock, operations=engine, inbox=engine.inbox, title=title, keyless=True
+    )
 
 
 @contextmanager

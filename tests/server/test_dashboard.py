@@ -130,7 +130,7 @@ def test_an_empty_fleet_says_what_to_do(tmp_path: Path) -> None:
         def resolve(self, incident_id: str, actor: str, note: str) -> None: ...
 
     state = State(tmp_path / "state.db")
-    app = create_app(state, clock=lambda: datetime(2024, 1, 1, tzinfo=UTC), operations=Nothing())
+    app = create_app(state, clock=lambda: datetime(2024, 1, 1, tzinfo=UTC), operations=Nothing(), keyless=True)
     with live.serving(app) as url:
         shown = text(httpx.get(url).text)
     state.close()

@@ -205,7 +205,7 @@ class Quiet:
 
 def test_without_an_inbox_no_events_are_taken(tmp_path: Path) -> None:
     state = State(tmp_path / "state.db")
-    app = create_app(state, clock=lambda: datetime(2024, 1, 1, tzinfo=UTC), operations=Quiet())
+    app = create_app(state, clock=lambda: datetime(2024, 1, 1, tzinfo=UTC), operations=Quiet(), keyless=True)
     with live.serving(app) as url:
         found = httpx.post(f"{url}/v1/models/eta/predictions", json={"events": []})
     state.close()
@@ -219,7 +219,9 @@ def test_a_mistake_of_ours_is_not_shown(tmp_path: Path) -> None:
         def config(self) -> Config:  # type: ignore[override]
             raise RuntimeError("secret detail")
 
-    app = create_app(State(tmp_path / "s.db"), clock=lambda: datetime(2024, 1, 1, tzinfo=UTC), operations=Broken())
+    app = create_app(
+        State(tmp_path / "s.db"), clock=lambda: datetime(2024, 1, 1, tzinfo=UTC), operations=Broken(), keyless=True
+    )
     with live.serving(app) as url:
         page, data = httpx.get(url), httpx.get(f"{url}/api/v1/models")
     app.state.services.state.close()

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from watchkeeper.errors import StateError, WatchkeeperError
 from watchkeeper.server import api, assets, incident_pages, ingest, pages
+from watchkeeper.server.access import Access
 from watchkeeper.server.commit import Committer
 from watchkeeper.server.rendering import page
 from watchkeeper.server.services import Operations, RequestError, Services
@@ -48,6 +49,7 @@ def create_app(
     inbox: Inbox | None = None,
     title: str = "",
     hosts: Sequence[str] = (),
+    keyless: bool = False,
 ) -> FastAPI:
     """The dashboard, the JSON interface and, given an inbox, the way in for events.
 
@@ -55,6 +57,7 @@ def create_app(
         clock: says the time, in UTC.
         hosts: the host names that requests may be for; any, if there are none. A server on the loopback address
             names its own, so that no web page can reach it under a name of that page's.
+        keyless: let everybody in as long as no API key was ever made.
         title: shown beside the product's name, to tell one installation from another.
     """
     app = FastAPI(title="watchkeeper", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
@@ -65,6 +68,7 @@ def create_app(
     for kind in (HTTPException, RequestValidationError, WatchkeeperError):
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(Exception, failure)
+    app.add_middleware(Guard, access=Access(state, keyless=keyless))
     app.add_middleware(Headers)
     if hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
@@ -86,13 +90,37 @@ class Headers:
         await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
+class Guard:
+    """Lets a request through to its route if it may be served."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                await self.access.check(scope)
+            except WatchkeeperError as problem:
+                response = answer(Request(scope), problem)
+                await response(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
 def answer(request: Request, error: Exception) -> Response:
     """An error, told to a machine as JSON and to a person as a page."""
     status, message, hint = explained(error)
     if request.url.path.startswith(MACHINES):
-        headers = error.headers if isinstance(error, RequestError) else None
-        return JSONResponse({"error": {"message": message} | ({"hint": hint} if hint else {})}, status, headers)
-    return page(request, "error.html", status, code=status, message=message, hint=hint)
+        response: Response = JSONResponse({"error": {"message": message} | ({"hint": hint} if hint else {})}, status)
+        asked = "Bearer"
+    else:
+        response = page(request, "error.html", status, code=status, message=message, hint=hint)
+        asked = 'Basic realm="watchkeeper: any name, and an API key as password", charset="UTF-8"'
+    if status == 401:
+        response.headers["www-authenticate"] = asked
+    if isinstance(error, RequestError):
+        response.headers.update(error.headers)
+    return response
 
 
 def failure(request: Request, error: Exception) -> Response:

@@ -94,7 +94,8 @@ TABLES: dict[type, sa.Table] = {
 }
 KINDS: dict[str, type] = {cls.__name__.lower(): cls for cls in TABLES}
 """The first word of an id to the class of its rows."""
-_HINTS = {cls: get_type_hints(cls) for cls in (*TABLES, records.AuditEntry)}
+API_KEYS = _table("api_keys", records.ApiKey)
+_HINTS = {cls: get_type_hints(cls) for cls in (*TABLES, records.ApiKey, records.AuditEntry)}
 
 PROFILES = sa.Table(
     "profiles",
@@ -434,6 +435,21 @@ class Transaction:
 
     def set_cursor(self, model: str, name: str, value: str) -> None:
         self._replace(CURSORS, [{"model": model, "name": name, "value": value}])
+
+    # keys
+
+    def put_key(self, key: records.ApiKey) -> None:
+        self._connection.execute(sa.insert(API_KEYS).values(_flat(key)))
+
+    def revoke_key(self, key_id: str, at: datetime) -> bool:
+        """End a key; False if there is none of this id that is in use."""
+        mine = (API_KEYS.c.id == key_id, API_KEYS.c.revoked_at.is_(None))
+        return self._connection.execute(sa.update(API_KEYS).where(*mine).values(revoked_at=at)).rowcount == 1
+
+    def api_keys(self) -> list[records.ApiKey]:
+        """All keys that were ever made, oldest first."""
+        query = sa.select(API_KEYS).order_by(API_KEYS.c.created_at, API_KEYS.c.id)
+        return [_row(records.ApiKey, found) for found in self._connection.execute(query).mappings()]
 
     # audit
 

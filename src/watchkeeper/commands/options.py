@@ -1,0 +1,40 @@
+"""What commands share: their options, the two streams, and the way to the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from watchkeeper import config
+from watchkeeper.errors import StateError
+from watchkeeper.schema import StoreConfig
+from watchkeeper.store.places import STATE, open_state
+from watchkeeper.store.state import State
+
+out, err = Console(), Console(stderr=True)
+
+Store = Annotated[Path, typer.Option(help="Folder that holds the log, the state and the models.")]
+ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print data instead of words.")]
+STORE, CONFIG = Path(".watchkeeper"), Path("watchkeeper.yaml")
+
+
+def settings(config_file: Path) -> StoreConfig:
+    """Where the configuration, if there is one, says that things are kept."""
+    return config.load(config_file).store if config_file.exists() or config_file != CONFIG else StoreConfig()
+
+
+def opened(store: Path, config_file: Path) -> State:
+    """The state of the folder, or of the database that the configuration names; StateError if there is none yet."""
+    found = settings(config_file)
+    if found.state is None and not (store / STATE).is_file():
+        raise StateError(f"there is no store in {store}; name its folder with --store, or begin with watchkeeper serve")
+    return open_state(found, store)
+
+
+def escaped(text: str) -> str:
+    """A text as it is, without Rich's marks in it."""
+    return text.replace("[", r"\[")
