@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import crash_story
+import forked
 from small_world import state_of
 from watchkeeper.records import IncidentState
 
@@ -63,10 +64,7 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def processes() -> multiprocessing.context.ForkServerContext:
-    """Processes that are forked from one that has imported what takes long, and has nothing open."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "watchkeeper.engine"])
-    return context
+    return forked.context()
 
 
 @pytest.fixture(scope="module")
