@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 
-PRELOADED = ["pytest", "watchkeeper.cli", "watchkeeper.engine"]
+PRELOADED = ["pytest", "pandas", "pyarrow.parquet", "watchkeeper.cli", "watchkeeper.engine"]
+"""DuckDB imports pandas once it is given a table, where there is one."""
 
 
 def context() -> multiprocessing.context.ForkServerContext:

@@ -199,12 +199,11 @@ class DuckDB:
 
     def columns(self, table: str) -> dict[str, str]:
         return dict(
-            self._connection.execute(
+            self.rows(  # without a parameter, for which DuckDB would import pandas where there is one
                 "SELECT column_name, data_type FROM information_schema.columns"
-                " WHERE table_catalog = current_database() AND table_schema = 'main' AND table_name = ?"
-                " ORDER BY ordinal_position",
-                [table],
-            ).fetchall()
+                " WHERE table_catalog = current_database() AND table_schema = 'main'"
+                f" AND table_name = {text(table)} ORDER BY ordinal_position"
+            )
         )
 
     def create(self, table: str, columns: Mapping[str, str], key: Sequence[str]) -> None:
