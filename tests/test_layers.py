@@ -36,6 +36,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: ("store", "store.*"),
     4: (
         "engine",
+        "keeping",
         "notify",
         "timeline",
         "channels",

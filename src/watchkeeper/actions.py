@@ -31,6 +31,7 @@ from watchkeeper.registry import Registry
 from watchkeeper.schema import Config, ModelConfig, RetrainConfig
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.store.log import Log
+from watchkeeper.store.retention import sampled
 from watchkeeper.store.state import State
 from watchkeeper.windows import Window, floor, show_duration
 
@@ -154,6 +155,8 @@ class Retraining:
         """The labelled rows to train on, and those held out."""
         window, held_out = _window(facts["window"]), _window(facts["hold_out"])
         rows = self.log.labelled(model, window, [_window(ends) for ends in facts["excluded"]])
+        if (share := self.config.models[model].retention.keep) is not None:  # of older rows no more are there
+            rows = sampled(rows, share)
         cut = pa.scalar(held_out.start.replace(tzinfo=None), pa.timestamp("us"))
         early = pc.less(rows.column("event_time"), cut)
         return rows.filter(early), rows.filter(pc.invert(early))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from watchkeeper import actions, channels, diagnosis, events, incidents, monitors, notify, timeline, traffic
+from watchkeeper import actions, channels, diagnosis, events, incidents, keeping, monitors, notify, timeline, traffic
 from watchkeeper.errors import ConflictError, DataError
 from watchkeeper.history import History, seen
 from watchkeeper.incidents import ENGINE
@@ -93,6 +94,8 @@ class Engine:
         self.inbox = Inbox(store, lambda event: privacy.protect_event(event, config, self.keys))
         self.registry = Registry(store / "registry")
         self.retraining = actions.Retraining(self.state, self.log, self.registry, config, store / "jobs")
+        self.keeping = keeping.Keeping(store, self.state, self.log, self.inbox, config, self.keys)
+        self._turn = threading.Lock()
         for name, model in config.models.items():
             self.log.open_model(name, model)
         with self.state.transaction() as tx:
@@ -108,6 +111,10 @@ class Engine:
     def tick(self) -> Tick:
         """The eight hops, in order. What they decide is written before anything is done about it, so a process
         that dies between two hops, or two processes that tick at once, lose nothing and double nothing."""
+        with self._turn:
+            return self._tick()
+
+    def _tick(self) -> Tick:
         now, tick = self.clock(), Tick()
         with tick.timed("record"):  # 1. events in the inbox become rows of the log
             self.record(tick)
@@ -120,6 +127,9 @@ class Engine:
                 self.gather(tx, name, model, points, verdicts, now)  # 5. verdicts become incidents
         with tick.timed("tell"):  # 6. what happened reaches the channels
             self.tell(now)
+        with tick.timed("keep"):  # what is to be kept no longer goes, seldom
+            for gone in self.keeping.retain(now).values():
+                tick.rows["expire"] += gone.predictions
         for name, model in self.config.models.items():
             with tick.timed("act"):  # 7. incidents become actions: a candidate is trained and gated
                 self.act(name, model, now)
@@ -196,7 +206,7 @@ class Engine:
         with self.state.transaction() as tx:
             done, arrival = int(tx.cursor(name, "arrival") or 0), self.log.arrival(name)
             fresh = {*model.segmentations} - {*map(tuple, json.loads(tx.cursor(name, "parted") or "[]"))}
-            if not arrival or (arrival == done and not fresh):
+            if not arrival or (arrival == done and not fresh and not keeping.is_behind(tx, name)):
                 return
             if not tx.grids(name):
                 if not self._enough_for_grids(name, model):
@@ -213,8 +223,10 @@ class Engine:
             if fresh:
                 tx.put_segmentations(name, traffic.first_segments(model, self.log.first_rows(name)))
             segments = traffic.segments(tx, name, model)
-            by_rows, by_labels = self.log.touched(name, done, model.grain)
-            whole = self.log.touched(name, 0, model.grain)[0] if fresh else by_rows
+            by_rows, by_labels = keeping.to_count(tx, name, *self.log.touched(name, done, model.grain))
+            whole = by_rows
+            if fresh:
+                [whole] = keeping.to_count(tx, name, [*by_rows, *self.log.touched(name, 0, model.grain)[0]])
             plans = traffic.plans(model, tx.grids(name), tx.vocabularies(name))
             for grains, touched in (
                 (whole, plans),  # labels change the counts by label alone
@@ -423,6 +435,17 @@ class Engine:
             traffic.steer(tx, name, self.registry)
 
     # by hand
+
+    def erase(self, subject: str, model: str | None = None, actor: str = ENGINE) -> keeping.Erasure:
+        """Erase a subject from everything that is stored; see `Keeping.erase`. Events that wait are taken in first."""
+        with self._turn:
+            self.record(Tick())
+            return self.keeping.erase(subject, model, self.clock(), actor)
+
+    def compact(self) -> bool:
+        """Write the log anew, so that what was deleted takes no space, if there is anything; whether it was."""
+        with self._turn:
+            return self.keeping.compact(most=0)
 
     def install(self, name: str, version: str, reference: pa.Table, actor: str = ENGINE) -> None:
         """Make a version the model's first champion; see `traffic.install`. The data are protected like logged ones."""

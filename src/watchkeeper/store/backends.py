@@ -6,6 +6,7 @@ out, keeps rows once per key, and says how two programs that write at once are k
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -89,6 +90,21 @@ class Backend(Protocol):
         """Insert the rows whose key is not there yet; of those that share one the first. How many were inserted."""
         ...
 
+    def size(self, tables: Sequence[str]) -> int:
+        """Bytes that these tables take on the disk."""
+        ...
+
+    def waste(self) -> float:
+        """The share of the disk it takes that `rewrite` would give back; 0 where the database sees to that itself."""
+        ...
+
+    def rewrite(self, tables: Sequence[str]) -> None:
+        """Write these tables anew, so that no byte of what was deleted stays in them.
+
+        A crash leaves what was or what is to be, whole.
+        """
+        ...
+
     def close(self) -> None: ...
 
 
@@ -144,16 +160,23 @@ class DuckDB:
     latest = "arg_max(label, known_at)"
 
     def __init__(self, path: Path, memory: str = MEMORY) -> None:
+        self._path, self._memory = path, memory
+        self._fresh = path.with_name(f"{path.name}.fresh")
+        self.readers = Readers()
+        self._connection = self._connect()
+        self._fresh.unlink(missing_ok=True)  # of a rewriting that was interrupted
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = duckdb.connect(str(path))
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = duckdb.connect(str(self._path))
         except (duckdb.Error, OSError) as problem:
             raise StateError(
-                f"the event log {path} cannot be opened: {str(problem).splitlines()[0]}. Only one process may hold it;"
-                " if another one does, stop that one or write through its server"
+                f"the event log {self._path} cannot be opened: {str(problem).splitlines()[0]}. Only one process may"
+                " hold it; if another one does, stop that one or write through its server"
             ) from problem
-        self._connection.execute(f"SET memory_limit = '{memory}'")
-        self.readers = Readers()
+        connection.execute(f"SET memory_limit = '{self._memory}'")
+        return connection
 
     def close(self) -> None:
         self._connection.close()
@@ -238,6 +261,64 @@ class DuckDB:
             (count,) = self.rows("SELECT count(*) FROM fresh")[0]
             some = "" if count == rows.num_rows else f" WHERE {quoted(ROW)} IN (SELECT first FROM fresh)"
             return self.run(f"INSERT INTO {home} ({names}, {hashed}) SELECT {names}, {_hash(key)} FROM incoming{some}")
+
+    def size(self, tables: Sequence[str]) -> int:
+        self.run("CHECKPOINT")
+        blocks = " UNION ".join(
+            f"SELECT unnest(list_append(additional_block_ids, block_id)) AS b FROM pragma_storage_info({text(table)})"
+            " WHERE persistent"
+            for table in tables
+        )
+        found = self.rows(f"SELECT (SELECT count(DISTINCT b) FROM ({blocks}) WHERE b >= 0), {_BLOCK}")
+        return int(found[0][0] * found[0][1])
+
+    def waste(self) -> float:
+        self.run("CHECKPOINT")
+        ((total, free),) = self.rows(
+            "SELECT total_blocks, free_blocks FROM pragma_database_size() WHERE database_name = current_database()"
+        )
+        stored = self.rows("SELECT table_name, estimated_size FROM duckdb_tables() WHERE NOT temporary")
+        rows = sum(count for _, count in stored)
+        there = sum(self.rows(f"SELECT count(*) FROM {quoted(name)}")[0][0] for name, _ in stored)
+        return max(free / total if total else 0.0, 1 - there / rows if rows else 0.0)
+
+    def rewrite(self, tables: Sequence[str]) -> None:
+        """All tables are copied into a new file, in their order, which then takes the place of the old one.
+
+        It takes as much space again while it is made. Those who read are waited for.
+        """
+        with self.readers.none():
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        self._fresh.unlink(missing_ok=True)
+        self.run("CHECKPOINT")  # leaves nothing to the log of changes, whose name both files share
+        self.run(f"ATTACH {text(str(self._fresh))} AS anew")
+        try:
+            ((own,),) = self.rows("SELECT current_database()")
+            self.run(f"COPY FROM DATABASE {quoted(own)} TO anew")
+        finally:
+            self.run("DETACH anew")
+        sync(self._fresh)
+        self._connection.close()
+        try:
+            with duckdb.connect(str(self._path), read_only=True):  # still keeps other programs out
+                self._fresh.replace(self._path)
+                sync(self._path.parent)
+        finally:
+            self._connection = self._connect()
+
+
+_BLOCK = "(SELECT block_size FROM pragma_database_size() WHERE database_name = current_database())"
+
+
+def sync(path: Path) -> None:
+    """Have a file, or what a folder lists, on the disk when this returns."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _hash(key: Sequence[str]) -> str:

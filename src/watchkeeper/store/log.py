@@ -73,6 +73,20 @@ class Appended:
     set_aside: int
 
 
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """How many rows were deleted of predictions and of outcomes, and how many values that were set aside."""
+
+    predictions: int = 0
+    outcomes: int = 0
+    set_aside: int = 0
+
+    def __add__(self, other: Deleted) -> Deleted:
+        return Deleted(
+            self.predictions + other.predictions, self.outcomes + other.outcomes, self.set_aside + other.set_aside
+        )
+
+
 class Log:
     """The predictions and outcomes of every model.
 
@@ -99,6 +113,7 @@ class Log:
         with self.backend.transaction():
             for table, columns in ((_predictions, {**_EVENT, **features}), (_outcomes, _OUTCOME), (_aside, _ASIDE)):
                 self.backend.create(table(model), {**columns, "arrival": "BIGINT"}, _KEYS[table])
+            self.backend.run(f"CREATE TABLE IF NOT EXISTS {quoted(_arrivals(model))} (arrival BIGINT)")
             there = {name.lower(): (name, kind) for name, kind in self.backend.columns(_predictions(model)).items()}
             for name, kind in {**_EVENT, **features}.items():
                 found = there.get(name.lower())
@@ -165,9 +180,31 @@ class Log:
     def arrival(self, model: str) -> int:
         """The number of the latest batch, 0 before the first."""
         query = " UNION ALL ".join(
-            f"SELECT max(arrival) AS a FROM {quoted(table(model))}" for table in (_predictions, _outcomes)
+            f"SELECT max(arrival) AS a FROM {quoted(table(model))}" for table in (_predictions, _outcomes, _arrivals)
         )
         return int(self.backend.rows(f"SELECT max(a) FROM ({query}) AS latest")[0][0] or 0)
+
+    def delete(self, model: str, chosen: str, orphans: str = "false") -> Deleted:
+        """Delete predictions with their outcomes and what was set aside of them. Arrivals are numbered on from where
+        they are, though the latest ones be deleted.
+
+        Args:
+            chosen: the condition that a prediction fulfils.
+            orphans: the condition that outcomes without a prediction fulfil that are deleted too.
+        """
+        run = self.backend.run
+        p, o, aside, arrivals = (quoted(name) for name in (*tables(model), _arrivals(model)))
+        alone = "NOT EXISTS (SELECT 1 FROM {} x WHERE x.request_id = t.request_id)"
+        with self.backend.transaction():
+            run(f"CREATE TABLE IF NOT EXISTS {arrivals} (arrival BIGINT)")
+            last = self.arrival(model)
+            run(f"DELETE FROM {arrivals}")
+            run(f"INSERT INTO {arrivals} VALUES ({last})")
+            outcomes = run(f"DELETE FROM {o} WHERE request_id IN (SELECT request_id FROM {p} WHERE {chosen})")
+            predictions = run(f"DELETE FROM {p} WHERE {chosen}")
+            outcomes += run(f"DELETE FROM {o} t WHERE {orphans} AND {alone.format(p)}")
+            values = run(f"DELETE FROM {aside} t WHERE {alone.format(p)} AND {alone.format(o)}")
+        return Deleted(predictions, outcomes, values)
 
     def touched(self, model: str, after: int, grain: str) -> tuple[list[datetime], list[datetime]]:
         """The starts of the grains that received predictions since arrival `after`, and of those whose predictions
@@ -182,6 +219,15 @@ class Log:
             for which in (f"arrival > {after}", labelled)
         )
         return [row[0].replace(tzinfo=UTC) for row in by_rows], [row[0].replace(tzinfo=UTC) for row in by_labels]
+
+    def models(self) -> list[str]:
+        """The models that there are tables of, also those that the configuration does not name any more."""
+        found = self.backend.rows(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
+        )
+        names = {row[0] for row in found}
+        models = [name.removeprefix("predictions_") for name in names if name.startswith("predictions_")]
+        return sorted(model for model in models if {*tables(model)} <= names)
 
     def versions(self, model: str) -> list[str]:
         """The versions that predictions were logged of."""
@@ -216,9 +262,7 @@ class Log:
         """
         if not starts:
             return []
-        spans = " OR ".join(
-            f"(event_time >= {_moment(s)} AND event_time < {_moment(s + GRAINS[grain])})" for s in starts
-        )
+        spans = " OR ".join(f"(event_time >= {moment(s)} AND event_time < {moment(s + GRAINS[grain])})" for s in starts)
         self.backend.keep(
             _BATCH,
             f"WITH chosen AS (SELECT * FROM {quoted(_predictions(model))} WHERE {spans}),"
@@ -415,10 +459,10 @@ def _value(value: Any, row: int, name: str, kind: str, aside: list[tuple[int, st
 
 
 def _within(window: Window) -> str:
-    return f"(event_time >= {_moment(window.start)} AND event_time < {_moment(window.end)})"
+    return f"(event_time >= {moment(window.start)} AND event_time < {moment(window.end)})"
 
 
-def _moment(at: datetime) -> str:
+def moment(at: datetime) -> str:
     return f"TIMESTAMP '{at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}'"
 
 
@@ -432,6 +476,16 @@ def _outcomes(model: str) -> str:
 
 def _aside(model: str) -> str:
     return f"set_aside_{model}"
+
+
+def _arrivals(model: str) -> str:
+    """The table that remembers the latest arrival when rows are deleted."""
+    return f"arrivals_{model}"
+
+
+def tables(model: str) -> tuple[str, str, str]:
+    """The names of a model's tables of predictions, of outcomes, and of values set aside."""
+    return _predictions(model), _outcomes(model), _aside(model)
 
 
 def _arrived(rows: pa.Table, arrival: int) -> pa.Table:

@@ -1,0 +1,279 @@
+"""Erasing a subject from everything that is stored: rows of the log, rejects, training data, samples, profiles, audit.
+
+A row is the subject's where one of its texts is a name of the subject; where a name has `SHORTEST` characters or more,
+also where a text mentions it. Rows are known again elsewhere by their request ids.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from watchkeeper import records
+from watchkeeper.errors import StateError
+from watchkeeper.profiles import Profile
+from watchkeeper.store.backends import quoted, sync, text
+from watchkeeper.store.log import Deleted, Log, tables
+from watchkeeper.store.search import SHORTEST
+from watchkeeper.store.state import AUDIT, METADATA, PROFILES, State
+
+ERASED = "(erased)"
+"""What stands where a name stood that could not be taken out with all around it."""
+_WORDS = re.compile(r"[\w@.+:\-]+")
+_NOT_PERSONAL = frozenset({"version", "variant", "status"})
+_REQUESTS = "erased_requests"
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What a subject is found by: its names, and the ids of its requests."""
+
+    names: tuple[str, ...]
+    requests: frozenset[str] = frozenset()
+
+    @property
+    def long(self) -> tuple[str, ...]:
+        """The names that are looked for within texts too."""
+        return tuple(name for name in self.names if len(name) >= SHORTEST)
+
+    def in_text(self, value: str) -> bool:
+        """Whether a text is a name or a request id, or mentions a long name."""
+        return value in self.names or value in self.requests or any(name in value for name in self.long)
+
+    def among(self, value: Any) -> bool:
+        """Whether any text within a plain value is one of the subject's."""
+        if isinstance(value, dict):
+            return any(self.among(inner) for pair in value.items() for inner in pair)
+        if isinstance(value, list):
+            return any(map(self.among, value))
+        return isinstance(value, str) and self.in_text(value)
+
+    def without(self, value: Any) -> Any:
+        """A plain value without the samples of the subject's requests, and its names and request ids in words."""
+        if isinstance(value, dict):
+            return {self.without(key): self.without(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self.without(inner) for inner in value if not self._is_sample(inner)]
+        return self.blotted(value) if isinstance(value, str) else value
+
+    def _is_sample(self, value: Any) -> bool:
+        return isinstance(value, dict) and "request_id" in value and self.among(value)
+
+    def blotted(self, value: str) -> str:
+        if value in self.names or value in self.requests:
+            return ERASED
+        for name in self.long:
+            value = value.replace(name, ERASED)
+        return _WORDS.sub(lambda word: ERASED if word[0] in self.requests else word[0], value)
+
+
+def requests_of(log: Log, model: str, names: Sequence[str]) -> frozenset[str]:
+    """The ids of a subject's requests: rows of predictions and values set aside that hold one of its names."""
+    traces = Traces(tuple(names))
+    p, o, aside = tables(model)
+    columns = [
+        column for column, kind in log.backend.columns(p).items() if kind == "VARCHAR" and column not in _NOT_PERSONAL
+    ]
+    found = log.backend.rows(
+        f"SELECT request_id FROM {quoted(p)} WHERE {' OR '.join(_holds(c, traces) for c in columns)}"
+        f" UNION SELECT request_id FROM {quoted(aside)} WHERE {_holds('value', traces)}"
+        f" UNION SELECT request_id FROM {quoted(o)} WHERE {_holds('request_id', traces)}"
+    )
+    return frozenset(row[0] for row in found)
+
+
+def _holds(column: str, traces: Traces) -> str:
+    """The condition that a column holds a name: as it is, as a text within JSON, or, if it is long, anywhere."""
+    whole = f"{quoted(column)} IN ({', '.join(map(text, traces.names))})"
+    within = [part for name in traces.names for part in {json.dumps(name), json.dumps(name, ensure_ascii=False)}]
+    parts = [*(within if column in ("context", "value") else ()), *traces.long]
+    return " OR ".join([whole, *(f"strpos({quoted(column)}, {text(part)}) > 0" for part in parts)])
+
+
+def erase_rows(log: Log, model: str, grain: str, requests: Iterable[str]) -> tuple[Deleted, list[datetime]]:
+    """Delete the predictions, outcomes and set-aside values of requests; what was deleted, and in which grains."""
+    unit = {"1h": "hour", "1d": "day"}[grain]
+    chosen = f"request_id IN (SELECT request_id FROM {_REQUESTS})"
+    with log.backend.known(_REQUESTS, pa.table({"request_id": pa.array(sorted(requests), pa.string())})):
+        grains = log.backend.rows(
+            f"SELECT DISTINCT date_trunc('{unit}', event_time) AS g FROM {quoted(tables(model)[0])} WHERE {chosen}"
+            " ORDER BY g"
+        )
+        return log.delete(model, chosen, chosen), [row[0] for row in grains]
+
+
+def erase_lines(folder: Path, traces: Traces) -> int:
+    """Take the rejects out that hold one of the subject's names or request ids; how many."""
+    taken = 0
+    for path in sorted(folder.glob("*.ndjson")) if folder.is_dir() else ():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if not traces.among(_read(line))]
+        taken += len(lines) - len(kept)
+        if not kept:
+            path.unlink()
+        elif len(kept) < len(lines):
+            _replace(path, "".join(f"{line}\n" for line in kept).encode())
+    return taken
+
+
+def _read(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return line
+
+
+def erase_training_rows(folder: Path, traces: Traces) -> int:
+    """Take the subject's rows out of the training data of a job that has ended; how many."""
+    taken = 0
+    for path in (folder / "train.parquet", folder / "holdout.parquet"):
+        if not path.is_file():
+            continue
+        rows = pq.read_table(path)
+        own = np.zeros(rows.num_rows, dtype=bool)
+        for name in (field.name for field in rows.schema if pa.types.is_string(field.type)):
+            encoded = rows.column(name).combine_chunks().dictionary_encode()
+            held = pa.array([value is not None and traces.in_text(value) for value in encoded.dictionary.to_pylist()])
+            if len(held):
+                own |= pc.take(held, encoded.indices).fill_null(False).to_numpy(zero_copy_only=False)
+        if own.any():
+            taken += int(own.sum())
+            sink = pa.BufferOutputStream()
+            pq.write_table(rows.filter(pa.array(~own)), sink)
+            _replace(path, sink.getvalue().to_pybytes())
+    return taken
+
+
+def _replace(path: Path, data: bytes) -> None:
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync(path.parent)
+
+
+# the state
+
+
+@dataclass
+class Scrubbed:
+    """How much of the state held the subject: rows of the hops, profiles, entries of the audit record; and the hash of
+    its latest entry before, where it had to be sealed anew."""
+
+    rows: int = 0
+    profiles: int = 0
+    entries: int = 0
+    resealed_from: int | None = None
+    former_hash: str = ""
+
+
+def scrub(state: State, traces: Traces, model: str | None) -> Scrubbed:
+    """Take a subject out of the state: samples of its requests go, its names and request ids are blotted out.
+
+    Args:
+        model: whose rows alone are looked at; None for all, and for the audit record.
+
+    Entries of the audit record that hold it are blotted as well, and the record is sealed anew from the first of them
+    on; the former latest hash tells whoever kept it that this is what happened.
+    """
+    found = Scrubbed()
+    with state.engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA secure_delete = ON")
+        for table in METADATA.sorted_tables:
+            if table not in (PROFILES, AUDIT) and (model is None or "model" in table.columns):
+                _scrub_rows(connection, table, traces, model, found)
+        _scrub_profiles(connection, traces, model, found)
+        if model is None:
+            _scrub_audit(connection, traces, found)
+    return found
+
+
+def _scrub_rows(connection: sa.Connection, table: sa.Table, traces: Traces, model: str | None, found: Scrubbed) -> None:
+    keys = [column for column in table.columns if column.primary_key]
+    texts = [c for c in table.columns if isinstance(c.type, (sa.String, sa.JSON)) and c not in keys]
+    if not texts:
+        return
+    query = sa.select(*keys, *texts)
+    query = query if model is None else query.where(table.c.model == model)
+    for row in connection.execute(query).mappings().all():
+        changed = {
+            column.name: after
+            for column in texts
+            if (before := row[column.name]) is not None and (after := traces.without(before)) != before
+        }
+        if changed:
+            same = [key == row[key.name] for key in keys]
+            connection.execute(sa.update(table).where(*same).values(changed))
+            found.rows += 1
+
+
+def _scrub_profiles(connection: sa.Connection, traces: Traces, model: str | None, found: Scrubbed) -> None:
+    """The values of profiles and vocabularies that name the subject get another name; the counts stay."""
+    query = sa.select(PROFILES.c.id, PROFILES.c.data)
+    query = query if model is None else query.where(PROFILES.c.model == model)
+    for row in connection.execute(query).all():
+        profile = Profile.from_bytes(row.data)
+        if own := [value for value in profile.values if traces.in_text(value)]:
+            renamed = {value: ERASED if not i else f"{ERASED} {i + 1}" for i, value in enumerate(own)}
+            data = replace(profile, values=tuple(renamed.get(value, value) for value in profile.values)).to_bytes()
+            connection.execute(sa.update(PROFILES).where(PROFILES.c.id == row.id).values(data=data))
+            found.profiles += 1
+
+
+def _scrub_audit(connection: sa.Connection, traces: Traces, found: Scrubbed) -> None:
+    entries = [
+        records.AuditEntry(r.seq, r.at, r.actor, r.kind, r.subject, r.payload, r.previous, r.hash)
+        for r in connection.execute(sa.select(AUDIT).order_by(AUDIT.c.seq))
+    ]
+    previous = ""
+    for entry in entries:
+        clean = replace(
+            entry,
+            actor=traces.blotted(entry.actor),
+            subject=traces.blotted(entry.subject),
+            payload=traces.without(entry.payload),
+        )
+        if clean != entry:
+            found.entries += 1
+            found.resealed_from = found.resealed_from or entry.seq
+            found.former_hash = entries[-1].hash
+        if found.resealed_from:
+            clean = replace(clean, previous=previous).sealed()
+            values = {name: getattr(clean, name) for name in ("actor", "subject", "payload", "previous", "hash")}
+            connection.execute(sa.update(AUDIT).where(AUDIT.c.seq == entry.seq).values(values))
+        previous = clean.hash
+
+
+def rewrite_state(state: State) -> None:
+    """Have no byte of what was deleted or changed stay in the database's files."""
+    if state.engine.dialect.name != "sqlite":
+        with state.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for table in METADATA.sorted_tables:
+                connection.exec_driver_sql(f"VACUUM FULL {quoted(table.name)}")
+        return
+    raw = state.engine.raw_connection()
+    try:
+        cursor = raw.cursor()
+        cursor.execute("VACUUM")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        ((busy, *_),) = cursor.fetchall()
+        cursor.close()
+    finally:
+        raw.close()
+    if busy:
+        raise StateError("the state could not be rewritten, since somebody reads it; try again")

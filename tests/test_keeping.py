@@ -1,0 +1,274 @@
+"""Keeping: rows go when their time is over and summaries stay; a subject that is erased is nowhere to be found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from small_world import MONITORS, NAME, ROWS, World, moment, outcome, prediction, sentinel
+from store_bytes import found_in
+from watchkeeper.errors import StateError
+from watchkeeper.keeping import samples
+from watchkeeper.records import Incident
+from watchkeeper.schema import Config
+from watchkeeper.store.privacy import Key
+from watchkeeper.store.retention import in_sample
+from watchkeeper.store.state import verify
+from watchkeeper.windows import DAY, Window
+
+SUBJECT = "ann.smith@example.org"
+COLUMNS = {"amount": {"kind": "numeric"}, "country": {"kind": "categorical"}}
+NEW, OLD = "n" * 40, "o" * 40
+
+
+def settings(keys: dict[str, Any] | None = None, **more: Any) -> Config:
+    model = {"columns": COLUMNS, "monitors": MONITORS, "resolve_after": "2d", **more}
+    return Config.model_validate({"models": {NAME: model}, "privacy": keys or {}})
+
+
+@pytest.fixture
+def open_world(tmp_path: Path) -> Iterator[Any]:
+    made: list[World] = []
+
+    def make(config: Config) -> World:
+        made.append(World(tmp_path, config))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.engine.close()
+
+
+def profiles_of(world: World, *days: int) -> dict[str, bytes]:
+    with world.engine.state.snapshot() as tx:
+        return {
+            key.id: profile.to_bytes()
+            for day in days
+            for key, profile in tx.profiles(NAME, Window(moment(day), moment(day + 1)))
+        }
+
+
+# retention
+
+
+def test_rows_go_by_age_and_summaries_stay(open_world: Any) -> None:
+    world = open_world(settings(retention={"age": "3d"}))
+    for day in range(6):
+        world.day(day)
+        world.at(day + 1)
+    before = profiles_of(world, *range(6))
+    world.labels(0, 1, wrong=True)  # late ones, of rows that are gone
+    world.engine.inbox.put([{**prediction(7, 0), "request_id": "late"}])  # and a row that comes too late to be counted
+    world.at(6.5)
+    assert world.engine.log.totals(NAME)["predictions"] == 3 * ROWS + 1
+    assert profiles_of(world, *range(6)) == before
+    assert world.counted(0) == ROWS
+    world.at(7.1)
+    assert world.engine.log.totals(NAME) == {
+        "predictions": 2 * ROWS, "labelled": 2 * ROWS, "orphans": 0, "set_aside": 0,
+    }  # fmt: skip
+    with world.engine.state.snapshot() as tx:
+        trail = [entry for entry in tx.audit_trail() if entry.kind == "retention"]
+    assert sum(entry.payload["expired"]["predictions"] for entry in trail) == 4 * ROWS + 1
+
+
+def test_the_oldest_rows_go_beyond_a_size(open_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = open_world(settings(retention={"size": "1MB"}))
+    monkeypatch.setattr(world.engine.log.backend, "size", lambda _: 2 * 10**6 if world.now == moment(4) else 1)
+    for day in range(4):
+        world.day(day)
+        world.at(day + 1)
+    assert world.engine.log.extent(NAME) == (moment(2), 2 * ROWS)
+    assert world.counted(0) == ROWS
+
+
+def test_a_sample_is_kept_once_labels_have_come_and_stands_for_all_rows(open_world: Any) -> None:
+    world = open_world(settings(retention={"keep": 0.25}, label_delay="2d"))
+    for day in range(5):
+        world.day(day)
+        world.at(day + 1)
+    kept = world.engine.log.first_rows(NAME)
+    expected = {f"{day}-{i}" for day in range(3) for i in range(ROWS) if in_sample(f"{day}-{i}", 0.25)}
+    assert kept.num_rows == len(expected) + 2 * ROWS
+    rows = world.engine.log.labelled(NAME, Window(moment(0), moment(3)))
+    assert set(rows.column("request_id").to_pylist()) == expected
+    assert world.counted(0) == ROWS  # the summaries are of all rows
+    with world.engine.state.snapshot() as tx:
+        assert samples(tx, NAME) == [(moment(3), 0.25)]
+    before = profiles_of(world, 0, 1, 2)
+    world.labels(0, wrong=True)
+    world.at(5.5)
+    assert profiles_of(world, 0, 1, 2) == before
+
+
+def test_arrivals_go_on_though_the_latest_rows_are_deleted(open_world: Any) -> None:
+    world = open_world(settings())
+    world.day(0)
+    world.at(1)
+    world.engine.log.delete(NAME, "true")
+    world.day(1)
+    world.at(2)
+    assert world.counted(1) == ROWS
+
+
+def test_rejects_are_deleted_with_the_shortest_age(open_world: Any) -> None:
+    world = open_world(settings(retention={"age": "3d"}))
+    rejects = world.engine.inbox.rejects
+    rejects.mkdir()
+    for day in (0, 6):
+        (rejects / f"{int(moment(day).timestamp() * 1e9):020d}-1-1-ab.ndjson").write_text("{}\n")
+    world.day(6)
+    world.at(7)
+    assert len([*rejects.glob("*")]) == 1
+
+
+# erasure
+
+
+def of_subject(event: dict[str, Any]) -> None:
+    if int(event["request_id"].partition("-")[2]) % 40 == 0:
+        event["entity_id"] = SUBJECT
+        event["request_id"] = f"request-of-ann-{event['request_id']}"
+
+
+def mixed(event: dict[str, Any]) -> None:
+    sentinel(event)
+    of_subject(event)
+
+
+def a_store_with_the_subject_everywhere(world: World) -> None:
+    for day in range(2):
+        world.day(day, change=mixed, labels=False)
+        requests = [f"request-of-ann-{day}-{i}" for i in range(0, ROWS, 40)]
+        world.engine.inbox.put([{**outcome(0, day), "request_id": request} for request in requests])
+        world.labels(day)
+        world.at(day + 1)
+    extra = {**prediction(120, 1), "request_id": "request-of-ann-x", "entity_id": SUBJECT}
+    features = {"amount": "many", "country": "DE", "who": SUBJECT, "other": {"deep": [SUBJECT]}}
+    world.engine.inbox.put([{**extra, "features": features}])
+    world.engine.inbox.put([{**extra, "model": "nobody"}, {**extra, "event_time": "yesterday"}, SUBJECT])
+    [incident] = [one for one in world.rows(Incident) if one.evidence["samples"]]
+    world.engine.acknowledge(incident.id, "tests", f"{SUBJECT} complained about request-of-ann-1-40, I look into it")
+
+
+def test_after_an_erasure_nothing_of_the_subject_is_found(open_world: Any, tmp_path: Path) -> None:
+    world = open_world(settings())
+    a_store_with_the_subject_everywhere(world)
+    world.engine.inbox.put([{**prediction(77, 1), "request_id": "request-of-ann-late", "entity_id": SUBJECT}])
+    done = world.engine.erase(SUBJECT, actor="tests")
+    assert done.complete
+    assert done.deleted[NAME].predictions == done.requests == 2 * 5 + 2
+    assert done.deleted[NAME].outcomes == 2 * 5
+    assert done.deleted[NAME].set_aside > 0
+    assert (done.rejects, done.looked_for) == (3, 12)
+    assert done.state.rows > 0
+    assert done.state.entries == 1
+    with world.engine.state.snapshot() as tx:
+        trail = tx.audit_trail()
+    assert verify(trail) is None
+    assert (trail[0].kind, trail[0].subject, trail[0].actor) == ("erasure", done.digest, "tests")
+    assert trail[0].payload["state"]["resealed_from"] == trail[1].seq
+    world.engine.close()
+    assert not found_in(tmp_path, SUBJECT, "request-of-ann")
+    assert not list(tmp_path.rglob("*.fresh"))
+    world.open()
+    again = world.engine.erase(SUBJECT)
+    assert (again.requests, again.deleted[NAME].predictions) == (0, 0)
+
+
+def test_others_stay_and_summaries_follow(open_world: Any) -> None:
+    world = open_world(settings())
+    a_store_with_the_subject_everywhere(world)
+    world.at(2.2)
+    own = world.counted(0), world.counted(1)
+    world.engine.erase(SUBJECT)
+    world.at(2.4)
+    assert (world.counted(0), world.counted(1)) == (own[0] - 5, own[1] - 6)
+    assert world.engine.log.totals(NAME)["predictions"] == sum(own) - 11
+    [incident] = [one for one in world.rows(Incident) if one.evidence["samples"]]
+    shown = [sample for some in incident.evidence["samples"].values() for sample in some]
+    assert all(sample["entity_id"] is None for sample in shown)
+
+
+def test_an_erasure_finds_pseudonyms_by_every_key(
+    open_world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLD_KEY", OLD)
+    monkeypatch.setenv("NEW_KEY", NEW)
+    private = {"privacy": {"entity_id": "pseudonymise"}}
+    world = open_world(settings({"key": "env:OLD_KEY"}, **private))
+    world.day(0, change=of_subject)
+    world.at(1)
+    world.engine.close()
+    world.settings = settings({"key": "env:NEW_KEY", "previous_keys": ["env:OLD_KEY"]}, **private)
+    world.open()
+    world.day(1, change=of_subject)
+    world.at(2)
+    pseudonyms = [Key.of(key).pseudonym(SUBJECT) for key in (NEW, OLD)]
+    world.engine.close()
+    assert all(found_in(tmp_path, pseudonym) for pseudonym in pseudonyms)
+    world.open()
+    done = world.engine.erase(SUBJECT)
+    assert done.complete
+    assert (done.names, done.requests, done.receipt) == (3, 10, "")
+    world.engine.close()
+    assert not found_in(tmp_path, SUBJECT, *pseudonyms, "request-of-ann")
+
+
+def test_without_a_key_the_receipt_proves_whom_the_digest_is_of(open_world: Any) -> None:
+    world = open_world(settings())
+    world.day(0, change=of_subject)
+    first, second = world.engine.erase(SUBJECT), world.engine.erase(SUBJECT)
+    assert len(first.receipt) == 64
+    assert first.digest != second.digest
+    with world.engine.state.snapshot() as tx:
+        assert first.receipt not in json.dumps([entry.payload for entry in tx.audit_trail()])
+
+
+def test_one_model_alone_can_be_cleared(open_world: Any) -> None:
+    world = open_world(settings())
+    world.day(0, change=of_subject)
+    assert world.engine.erase(SUBJECT, NAME).deleted[NAME].predictions == 5
+    with pytest.raises(StateError, match='there is no model "lons" in the log; did you mean "loans"'):
+        world.engine.erase(SUBJECT, "lons")
+    with pytest.raises(StateError, match="without a name"):
+        world.engine.erase("")
+
+
+def test_training_data_forget_the_subject(open_world: Any, tmp_path: Path) -> None:
+    world = open_world(settings())
+    world.day(0, change=of_subject)
+    world.labels(0)
+    world.engine.inbox.put([{**outcome(0, 0), "request_id": f"request-of-ann-0-{i}"} for i in range(0, ROWS, 40)])
+    world.at(1)
+    rows = world.engine.log.labelled(NAME, Window(moment(0), moment(0) + DAY))
+    job = tmp_path / "jobs" / "action-1"
+    job.mkdir(parents=True)
+    for name in ("train", "holdout"):
+        pq.write_table(rows, job / f"{name}.parquet")
+    (job / "job.json").write_text("{}")
+    (job / "output.txt").write_text("")
+    assert world.engine.erase(SUBJECT).training_rows == 2 * 5
+    assert pq.read_table(job / "train.parquet").num_rows == ROWS - 5
+
+
+def test_what_cannot_be_taken_out_is_told(open_world: Any, tmp_path: Path) -> None:
+    world = open_world(settings())
+    (tmp_path / "registry").mkdir(exist_ok=True)
+    (tmp_path / "registry" / "notes.bin").write_bytes(b"\0" + SUBJECT.encode("utf-16-le"))
+    done = world.engine.erase(SUBJECT)
+    assert not done.complete
+    assert done.searched.found == ("registry/notes.bin",)
+
+
+def test_without_a_retention_nothing_is_deleted(open_world: Any) -> None:
+    world = open_world(settings())
+    world.day(0)
+    world.at(400)
+    assert world.engine.log.totals(NAME)["predictions"] == ROWS
+    assert not world.engine.keeping.compact()
