@@ -404,7 +404,7 @@ def test_a_tick_tells_how_many_rows_each_hop_handled_and_how_long_it_took(world:
     world.day(0)
     tick = world.at(1).tick
     assert dict(+tick.rows) == {"record": 2 * ROWS, "summarise": ROWS, "judge": len(world.rows(Point))}
-    assert set(tick.seconds) == {"record", "summarise", "judge", "tell", "act", "prove"}
+    assert set(tick.seconds) == {"record", "summarise", "judge", "tell", "keep", "act", "prove"}
     assert all(seconds >= 0 for seconds in tick.seconds.values())
 
 
