@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import psycopg
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
@@ -49,3 +50,18 @@ def _tables_of_sqlite(path: Path) -> Iterator[tuple[str, bytes]]:
                     value = zlib.decompress(value)
                 yield name, value if isinstance(value, bytes) else str(value).encode()
     connection.close()
+
+
+def found_in_postgres(url: str, *texts: str) -> list[str]:
+    """The tables of a database whose rows, as text, hold any of these texts."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        query = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
+        found = []
+        for (name,) in connection.execute(query).fetchall():
+            rows = connection.execute(f'SELECT t::text FROM "{name}" t').fetchall()  # type: ignore[arg-type]
+            data = "\n".join(row[0] for row in rows).lower()
+            found += [name] if any(text.lower() in data for text in texts) else []
+        for packed in connection.execute("SELECT data FROM profiles").fetchall():
+            data = zlib.decompress(packed[0]).decode().lower()
+            found += ["profiles"] if any(text.lower() in data for text in texts) else []
+        return found

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from small_world import MONITORS, NAME, ROWS, World, moment, outcome, prediction, sentinel
-from store_bytes import found_in
+from small_world import MONITORS, NAME, ROWS, World, in_postgres, moment, outcome, prediction, sentinel
+from store_bytes import found_in, found_in_postgres
 from watchkeeper.errors import StateError
 from watchkeeper.keeping import samples
 from watchkeeper.records import Incident
@@ -31,17 +31,25 @@ def settings(keys: dict[str, Any] | None = None, **more: Any) -> Config:
     return Config.model_validate({"models": {NAME: model}, "privacy": keys or {}})
 
 
-@pytest.fixture
-def open_world(tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(params=["embedded", "postgres"])
+def open_world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     made: list[World] = []
+    url = request.getfixturevalue("new_postgres")() if request.param == "postgres" else ""
 
     def make(config: Config) -> World:
-        made.append(World(tmp_path, config))
+        made.append(World(tmp_path, in_postgres(config, url) if url else config))
         return made[-1]
 
     yield make
     for world in made:
         world.engine.close()
+
+
+def places_of(world: World, *texts: str) -> list[str]:
+    """Where any of these texts is, in the files and in the databases. Closes the engine."""
+    world.engine.close()
+    url = world.settings.store.events
+    return found_in(world.folder, *texts) + (found_in_postgres(url, *texts) if url else [])
 
 
 def profiles_of(world: World, *days: int) -> dict[str, bytes]:
@@ -173,8 +181,7 @@ def test_after_an_erasure_nothing_of_the_subject_is_found(open_world: Any, tmp_p
     assert verify(trail) is None
     assert (trail[0].kind, trail[0].subject, trail[0].actor) == ("erasure", done.digest, "tests")
     assert trail[0].payload["state"]["resealed_from"] == trail[1].seq
-    world.engine.close()
-    assert not found_in(tmp_path, SUBJECT, "request-of-ann")
+    assert not places_of(world, SUBJECT, "request-of-ann")
     assert not list(tmp_path.rglob("*.fresh"))
     world.open()
     again = world.engine.erase(SUBJECT)
@@ -195,9 +202,7 @@ def test_others_stay_and_summaries_follow(open_world: Any) -> None:
     assert all(sample["entity_id"] is None for sample in shown)
 
 
-def test_an_erasure_finds_pseudonyms_by_every_key(
-    open_world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_erasure_finds_pseudonyms_by_every_key(open_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLD_KEY", OLD)
     monkeypatch.setenv("NEW_KEY", NEW)
     private = {"privacy": {"entity_id": "pseudonymise"}}
@@ -205,19 +210,18 @@ def test_an_erasure_finds_pseudonyms_by_every_key(
     world.day(0, change=of_subject)
     world.at(1)
     world.engine.close()
-    world.settings = settings({"key": "env:NEW_KEY", "previous_keys": ["env:OLD_KEY"]}, **private)
+    both = settings({"key": "env:NEW_KEY", "previous_keys": ["env:OLD_KEY"]}, **private)
+    world.settings = both.model_copy(update={"store": world.settings.store})
     world.open()
     world.day(1, change=of_subject)
     world.at(2)
     pseudonyms = [Key.of(key).pseudonym(SUBJECT) for key in (NEW, OLD)]
-    world.engine.close()
-    assert all(found_in(tmp_path, pseudonym) for pseudonym in pseudonyms)
+    assert all(places_of(world, pseudonym) for pseudonym in pseudonyms)
     world.open()
     done = world.engine.erase(SUBJECT)
     assert done.complete
     assert (done.names, done.requests, done.receipt) == (3, 10, "")
-    world.engine.close()
-    assert not found_in(tmp_path, SUBJECT, *pseudonyms, "request-of-ann")
+    assert not places_of(world, SUBJECT, *pseudonyms, "request-of-ann")
 
 
 def test_without_a_key_the_receipt_proves_whom_the_digest_is_of(open_world: Any) -> None:

@@ -15,6 +15,7 @@ from watchkeeper.schema import ModelConfig
 from watchkeeper.store import retention
 from watchkeeper.store.backends import DuckDB
 from watchkeeper.store.log import Deleted, Log, tables
+from watchkeeper.store.postgres import Postgres
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -22,8 +23,9 @@ NAME = "loans"
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Log]:
-    log = Log(DuckDB(tmp_path / "log.duckdb"))
+def log(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Log]:
+    elsewhere = getattr(request, "param", "duckdb") == "postgres"
+    log = Log(Postgres(request.getfixturevalue("new_postgres")()) if elsewhere else DuckDB(tmp_path / "log.duckdb"))
     log.open_model(NAME, ModelConfig.model_validate({"columns": {"amount": {"kind": "numeric"}}}))
     yield log
     log.close()
@@ -37,6 +39,10 @@ def fill(log: Log, days: int = 4, rows: int = 100, **columns: Any) -> None:
     log.append_outcomes(NAME, pa.table({"request_id": ids, "label": [1] * len(ids), "known_at": known}))
 
 
+on_every_backend = pytest.mark.parametrize("log", ["duckdb", "postgres"], indirect=True)
+
+
+@on_every_backend
 def test_rows_from_before_a_moment_go_with_their_outcomes_and_values_set_aside(log: Log) -> None:
     fill(log)
     orphans = {"request_id": ["old", "new"], "label": [1, 1], "known_at": [START, START + 3 * DAY]}
@@ -46,6 +52,7 @@ def test_rows_from_before_a_moment_go_with_their_outcomes_and_values_set_aside(l
     assert retention.expire(log, NAME, START + 2 * DAY) == Deleted()
 
 
+@on_every_backend
 def test_a_sample_is_of_requests_and_the_same_always(log: Log) -> None:
     fill(log)
     retention.thin(log, NAME, START + 3 * DAY, 0.5)
@@ -131,6 +138,18 @@ def test_a_size_is_that_of_the_blocks_on_the_disk(log: Log, tmp_path: Path) -> N
     retention.expire(log, NAME, START + 19 * DAY)
     log.backend.rewrite(tables(NAME))
     assert (tmp_path / "log.duckdb").stat().st_size < file / 2
+
+
+@on_every_backend
+def test_tables_have_a_size_and_can_be_written_anew(log: Log) -> None:
+    fill(log)
+    retention.expire(log, NAME, START + 2 * DAY)
+    before = log.totals(NAME)
+    log.backend.rewrite(tables(NAME))
+    assert log.totals(NAME) == before
+    assert log.backend.size(tables(NAME)) > 0
+    assert log.backend.waste() == 0
+    assert log.models() == [NAME]
 
 
 # compaction

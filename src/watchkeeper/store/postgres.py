@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from watchkeeper.errors import DataError, StateError
-from watchkeeper.store.backends import ROW, Rows, quoted
+from watchkeeper.store.backends import ROW, Rows, quoted, text
 
 try:
     import psycopg
@@ -168,6 +168,20 @@ class Postgres:
                 )
         except psycopg.DataError as problem:
             raise DataError(f"Postgres cannot hold one of the values: {_first_line(problem)}; mend it") from problem
+
+    def size(self, tables: Sequence[str]) -> int:
+        names = ", ".join(text(quoted(table)) for table in tables)
+        ((found,),) = self.rows(f"SELECT sum(pg_total_relation_size(t::regclass)) FROM unnest(ARRAY[{names}]) AS t")
+        return int(found or 0)
+
+    def waste(self) -> float:
+        """None: autovacuum gives what was deleted to new rows."""
+        return 0.0
+
+    def rewrite(self, tables: Sequence[str]) -> None:
+        """What Postgres keeps beside the tables, its log of changes and its backups, goes with their own time."""
+        for table in tables:
+            self.run(f"VACUUM FULL {quoted(table)}")
 
 
 @contextmanager
