@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -19,8 +20,9 @@ from hypothesis import strategies as st
 from watchkeeper.errors import QuestionError
 from watchkeeper.schema import ModelConfig
 from watchkeeper.store import questions
-from watchkeeper.store.backends import DuckDB
+from watchkeeper.store.backends import Backend, DuckDB
 from watchkeeper.store.log import Log, table
+from watchkeeper.store.postgres import Postgres
 from watchkeeper.store.privacy import Key, Keys
 from watchkeeper.store.questions import ERROR, FIELDS, Order, Question
 from watchkeeper.windows import DAY, HOUR
@@ -209,11 +211,19 @@ def labels() -> dict[str, tuple[int, datetime]]:
     return found
 
 
+@pytest.fixture(scope="module", params=["duckdb", "postgres"])
+def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    if request.param == "duckdb":
+        return DuckDB(tmp_path_factory.mktemp("asked") / "log.duckdb")
+    server = request.getfixturevalue("postgres_server")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA asked")
+    return Postgres(f"{server}&options=-csearch_path%3Dasked")
+
+
 @pytest.fixture(scope="module")
-def log(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], labels: dict[str, tuple[int, datetime]]
-) -> Iterator[Log]:
-    log = Log(DuckDB(tmp_path_factory.mktemp("asked") / "log.duckdb"))
+def log(backend: Backend, rows: list[dict[str, Any]], labels: dict[str, tuple[int, datetime]]) -> Iterator[Log]:
+    log = Log(backend)
     log.open_model(M, MODEL)
     log.append(M, table({name: [row[name] for row in rows] for name in rows[0]}))
     for shift, flip in ((-timedelta(hours=1), True), (timedelta(0), False)):  # the first ones are corrected by others
@@ -374,6 +384,11 @@ def test_pages_put_together_are_the_whole_in_order(
     assert [row["request_id"] for row in pages] == [row["request_id"] for row in whole]
     if order in (Order.NEWEST, Order.OLDEST) and not where:
         assert len(whole) == N
+
+
+def test_nothing_that_was_asked_is_run(log: Log) -> None:
+    """The last of all, on a log that was asked all the questions above."""
+    assert log.totals(M) == {"predictions": N, "labelled": N // 2, "orphans": 1, "set_aside": 0}
 
 
 # privacy

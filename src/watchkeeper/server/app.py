@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from watchkeeper.errors import StateError, WatchkeeperError
-from watchkeeper.server import api, assets, incident_pages, ingest, pages
+from watchkeeper.errors import QuestionError, StateError, WatchkeeperError
+from watchkeeper.server import answers, api, assets, incident_pages, ingest, pages
 from watchkeeper.server.access import Access
 from watchkeeper.server.commit import Committer
 from watchkeeper.server.rendering import page
@@ -23,7 +23,7 @@ from watchkeeper.store.state import State
 
 __all__ = ["ROUTERS", "Operations", "create_app"]
 
-ROUTERS = (pages.router, incident_pages.router, api.router, ingest.router, assets.router)
+ROUTERS = (pages.router, incident_pages.router, api.router, answers.router, ingest.router, assets.router)
 MACHINES = ("/api/", "/v1/", "/healthz", "/static/")
 """Addresses that machines ask; they are told errors as JSON."""
 
@@ -143,6 +143,8 @@ def explained(error: Exception) -> tuple[int, str, str]:
         if error.status_code == 404:
             return 404, "there is nothing at this address", "check the address"
         return error.status_code, str(error.detail), ""
+    if isinstance(error, QuestionError):
+        return 422, str(error), ""
     if isinstance(error, StateError):
         return 503, str(error), "try again in a moment"
     return 500, "something went wrong on the server", "try again; the server's log says more"

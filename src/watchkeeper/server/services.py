@@ -14,6 +14,8 @@ from watchkeeper.errors import WatchkeeperError, did_you_mean
 from watchkeeper.schema import Config, ModelConfig
 from watchkeeper.store.arrivals import Batch
 from watchkeeper.store.inbox import Inbox
+from watchkeeper.store.log import Log
+from watchkeeper.store.privacy import Keys
 from watchkeeper.store.state import State
 
 
@@ -22,6 +24,12 @@ class Operations(Protocol):
 
     @property
     def config(self) -> Config: ...
+
+    @property
+    def log(self) -> Log: ...
+
+    @property
+    def keys(self) -> Keys: ...
 
     def protect(self, batch: Batch) -> Batch:
         """A batch of events as it may be stored."""
