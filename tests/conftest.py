@@ -52,7 +52,7 @@ def postgres_server() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_postgres(postgres_server: str) -> Iterator[Callable[[], str]]:
     """Gives the address of a new and empty place in the server at each call."""
     made: list[str] = []
