@@ -35,13 +35,13 @@ class Backend(Protocol):
 
     Attributes:
         dialect: what Ibis calls its SQL.
-        same: the columns that tell, at the least cost, that two rows are of one request; two requests may share them,
-            though hardly ever do.
+        match: the columns that rows of one request share, and no others do, with their types; the first of them alone
+            tells it at the least cost, and hardly ever wrongly.
         latest: the label of a request's latest outcome that has one, as an aggregate.
     """
 
     dialect: str
-    same: str
+    match: Mapping[str, str]
     latest: str
 
     def run(self, sql: str) -> int:
@@ -156,7 +156,7 @@ class DuckDB:
     """
 
     dialect = "duckdb"
-    same = quoted(HASH)
+    match: Mapping[str, str] = {HASH: "uint64", "request_id": "string"}
     latest = "arg_max(label, known_at)"
 
     def __init__(self, path: Path, memory: str = MEMORY) -> None:

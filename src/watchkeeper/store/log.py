@@ -32,7 +32,7 @@ from watchkeeper.store.sources import (
     typed,
     vocabularies,
 )
-from watchkeeper.windows import GRAINS, Window
+from watchkeeper.windows import GRAINS, Window, together
 
 _ARROW = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "INTEGER": pa.int32(), "TIMESTAMP": pa.timestamp("us")}
 _EVENT = {
@@ -58,6 +58,8 @@ Home = Callable[[str], str]
 """The table of a model that holds its rows of one sort."""
 _BATCH, _PARTED = "batch", "parted"
 """The temporary tables that the summarising expression reads: rows as they are, and parted into segments."""
+PORTION = 2_000_000
+"""Rows that are summarised at a time."""
 _KNOWN = "known_segments"
 """What the numbers of segments are looked up in."""
 _VOCABULARIES = "vocabularies"
@@ -99,7 +101,7 @@ class Log:
         self.backend = backend
         self._features: dict[str, dict[str, str]] = {}
         self._watched: dict[str, dict[str, Feature]] = {}
-        self._compiled: dict[tuple[str, str, tuple[Plan, ...]], str] = {}
+        self._compiled: dict[tuple[str, str, tuple[str, ...], tuple[Plan, ...]], str] = {}
 
     def close(self) -> None:
         self.backend.close()
@@ -209,7 +211,7 @@ class Log:
     def touched(self, model: str, after: int, grain: str) -> tuple[list[datetime], list[datetime]]:
         """The starts of the grains that received predictions since arrival `after`, and of those whose predictions
         received outcomes."""
-        same = self.backend.same
+        same = quoted(next(iter(self.backend.match)))
         labelled = f"{same} IN (SELECT {same} FROM {quoted(_outcomes(model))} WHERE arrival > {after})"
         by_rows, by_labels = (
             self.backend.rows(
@@ -258,51 +260,100 @@ class Log:
     ) -> list[Part]:
         """Summarise the grains that start at `starts`, each version apart: all rows, and each segment.
 
-        The rows are taken once, so that the segments of a segmentation add up to all rows.
+        The rows of a grain are taken once, so that the segments of a segmentation add up to all rows.
         """
-        if not starts:
-            return []
-        spans = " OR ".join(f"(event_time >= {moment(s)} AND event_time < {moment(s + GRAINS[grain])})" for s in starts)
-        self.backend.keep(
-            _BATCH,
-            f"WITH chosen AS (SELECT * FROM {quoted(_predictions(model))} WHERE {spans}),"
-            f" known AS ({self._latest(model)})"
-            f" SELECT chosen.*, date_trunc('{_UNITS[grain]}', event_time) AS grain_start, known.label"
-            " FROM chosen LEFT JOIN known USING (request_id)",
-        )
-        parts = self._counts(model, _BATCH, tuple(plans))
-        for segments in segmentations:
-            with self.backend.known(_KNOWN, numbered(segments)):
-                self.backend.keep(_PARTED, self._parted(model, segments))
-            parts += self._counts(model, _PARTED, tuple(plans), segments.names)
+        parts: list[Part] = []
+        for portion in self._portions(model, starts, grain):
+            parts += self._profiles(model, tuple(plans), portion, grain, tuple(segmentations))
         return parts
 
-    def _counts(self, model: str, source: str, plans: tuple[Plan, ...], segments: Sequence[str] = (ALL,)) -> list[Part]:
-        with self.backend.known(_VOCABULARIES, vocabularies(plans)):
-            return collect(self.backend.arrow(self._compile(model, source, plans)), plans, segments)
+    def _portions(self, model: str, starts: Iterable[datetime], grain: str) -> Iterator[list[Window]]:
+        """The grains in portions of about `PORTION` rows, so that what is in memory does not grow with the log."""
+        grains = [Window(start, start + GRAINS[grain]) for start in sorted(starts)]
+        if not grains:
+            return
+        query = (
+            f"SELECT date_trunc('{_UNITS[grain]}', event_time) AS s, count(*) FROM {quoted(_predictions(model))}"
+            f" WHERE {_within(Window(grains[0].start, grains[-1].end))} GROUP BY s"
+        )
+        counts = {start.replace(tzinfo=UTC): count for start, count in self.backend.rows(query)}
+        portion, rows = [], 0
+        for window in grains:
+            portion.append(window)
+            rows += counts.get(window.start, 0)
+            if rows >= PORTION:
+                yield portion
+                portion, rows = [], 0
+        if rows:
+            yield portion
 
-    def _compile(self, model: str, source: str, plans: tuple[Plan, ...]) -> str:
-        if (model, source, plans) not in self._compiled:
-            shape = {**self._shape(model), **({SEGMENT: "int64"} if source == _PARTED else {})}
+    def _profiles(
+        self,
+        model: str,
+        plans: tuple[Plan, ...],
+        grains: Iterable[Window],
+        grain: str,
+        segmentations: Sequence[Segmentation],
+    ) -> list[Part]:
+        needed = {"version", "event_time", *(name for segments in segmentations for name in segments.columns)}
+        watched = self._watched[model]
+        needed |= {watched[plan.name].column if plan.name in watched else plan.name for plan in plans}
+        columns = tuple(name for name in self._stored(model) if name in needed)
+        shown = ", ".join(f"chosen.{quoted(name)}" for name in columns)
+        taken = ", ".join(map(quoted, dict.fromkeys([*self.backend.match, "event_time", *columns])))
+        spans = " OR ".join(map(_within, together(grains)))
+        self.backend.keep(
+            _BATCH,
+            f"WITH chosen AS (SELECT {taken} FROM {quoted(_predictions(model))} WHERE {spans}),"
+            f" known AS ({self._latest(model)})"
+            f" SELECT {shown}, date_trunc('{_UNITS[grain]}', event_time) AS grain_start, known.label"
+            f" FROM chosen LEFT JOIN known USING ({self._match})",
+        )
+        parts = self._counts(model, _BATCH, columns, plans)
+        for segments in segmentations:
+            with self.backend.known(_KNOWN, numbered(segments)):
+                self.backend.keep(_PARTED, self._parted(model, columns, segments))
+            parts += self._counts(model, _PARTED, columns, plans, segments.names)
+        return parts
+
+    def _counts(
+        self,
+        model: str,
+        source: str,
+        columns: tuple[str, ...],
+        plans: tuple[Plan, ...],
+        segments: Sequence[str] = (ALL,),
+    ) -> list[Part]:
+        with self.backend.known(_VOCABULARIES, vocabularies(plans)):
+            return collect(self.backend.arrow(self._compile(model, source, columns, plans)), plans, segments)
+
+    def _compile(self, model: str, source: str, columns: tuple[str, ...], plans: tuple[Plan, ...]) -> str:
+        key = model, source, columns, plans
+        if key not in self._compiled:
+            shape = {**self._shape(model, columns), **({SEGMENT: "int64"} if source == _PARTED else {})}
             features = {plan.name: f for plan in plans if (f := self._watched[model].get(plan.name))}
             table = typed(ibis.table(shape, name=source), features)
             known = ibis.table(ibis.Schema.from_pyarrow(vocabularies(plans).schema), name=_VOCABULARIES)
-            self._compiled[model, source, plans] = self._sql(summary(table, plans, known))
-        return self._compiled[model, source, plans]
+            self._compiled[key] = self._sql(summary(table, plans, known))
+        return self._compiled[key]
 
-    def _shape(self, model: str) -> dict[str, str]:
-        """The columns of the batch."""
-        stored = {name: _SHAPES[kind] for name, kind in {**_EVENT, **self._features[model]}.items()}
-        return {**stored, "grain_start": "timestamp", "label": "int32"}
+    def _stored(self, model: str) -> dict[str, str]:
+        """The columns of the predictions, with their types."""
+        return {**_EVENT, **self._features[model]}
+
+    def _shape(self, model: str, columns: Iterable[str]) -> dict[str, str]:
+        """The columns of a batch that holds these columns of the predictions."""
+        shapes = {**{name: _SHAPES[kind] for name, kind in self._stored(model).items()}, **self.backend.match}
+        return {**{name: shapes[name] for name in columns}, "grain_start": "timestamp", "label": "int32"}
 
     def _sql(self, expression: ibis.Table) -> str:
         return str(ibis.to_sql(expression, dialect=self.backend.dialect))
 
-    def _parted(self, model: str, segments: Segmentation) -> str:
+    def _parted(self, model: str, columns: Iterable[str], segments: Segmentation) -> str:
         """The query that gives the batch with the number of the segment of each row."""
         known = ibis.table(ibis.Schema.from_pyarrow(numbered(segments).schema), name=_KNOWN)
         missing = {name: feature.missing for name, feature in self._watched[model].items()}
-        found = segmented(ibis.table(self._shape(model), name=_BATCH), known, segments, missing)
+        found = segmented(ibis.table(self._shape(model, columns), name=_BATCH), known, segments, missing)
         return self._sql(found)
 
     def labelled(self, model: str, window: Window, without: Iterable[Window] = ()) -> pa.Table:
@@ -314,7 +365,8 @@ class Log:
             f"WITH chosen AS (SELECT * FROM {quoted(_predictions(model))} WHERE {_within(window)} {skip}),"
             f" known AS ({self._latest(model)})"
             f" SELECT request_id, event_time, version, score, known.label{features}"
-            " FROM chosen JOIN known USING (request_id) WHERE known.label IS NOT NULL ORDER BY event_time, request_id"
+            f" FROM chosen JOIN known USING ({self._match}) WHERE known.label IS NOT NULL"
+            " ORDER BY event_time, request_id"
         )
 
     @contextmanager
@@ -324,11 +376,17 @@ class Log:
         with self.backend.stream(sql) as batches:
             yield questions.zoned(batches)
 
+    @property
+    def _match(self) -> str:
+        """The columns that join outcomes to predictions."""
+        return ", ".join(map(quoted, self.backend.match))
+
     def _latest(self, model: str) -> str:
         """The query that gives the labels of the requests that are `chosen`."""
+        same = quoted(next(iter(self.backend.match)))
         return (
-            f"SELECT request_id, {self.backend.latest} AS label FROM {quoted(_outcomes(model))}"
-            " WHERE request_id IN (SELECT request_id FROM chosen) GROUP BY request_id"
+            f"SELECT {self._match}, {self.backend.latest} AS label FROM {quoted(_outcomes(model))}"
+            f" WHERE {same} IN (SELECT {same} FROM chosen) GROUP BY {self._match}"
         )
 
     def samples(
@@ -370,15 +428,15 @@ class Log:
         fields = ", ".join([*names, *shown])
         rows = f"SELECT * FROM {quoted(_predictions(model))} WHERE {_within(window)}"
         if within is not None:
-            own = ", ".join(map(quoted, self._shape(model)))
-            batch = f"SELECT {own} FROM (SELECT *, NULL AS grain_start, NULL AS label FROM ({rows}) AS r) AS b"
-            chosen = f"SELECT * FROM ({self._parted(model, within[0])}) AS p"
+            batch = f"SELECT *, NULL AS grain_start, NULL AS label FROM ({rows}) AS r"
+            columns = dict.fromkeys([*self._stored(model), *self.backend.match])
+            chosen = f"SELECT * FROM ({self._parted(model, columns, within[0])}) AS p"
             number_of = within[0].names.index(within[1])
             rows = f"WITH {_BATCH} AS ({batch}) {chosen} WHERE {quoted(SEGMENT)} = {number_of}"
         with self.backend.known(_KNOWN, numbered(within[0])) if within else nullcontext():
             told = self.backend.rows(
                 f"WITH chosen AS ({rows}), known AS ({self._latest(model)})"
-                f" SELECT {fields}, known.label FROM chosen LEFT JOIN known USING (request_id)"
+                f" SELECT {fields}, known.label FROM chosen LEFT JOIN known USING ({self._match})"
                 f" ORDER BY {rank} NULLS LAST, request_id LIMIT {limit}"
             )
         names = [*names, *([home] if home else []), "label"]

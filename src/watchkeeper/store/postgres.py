@@ -57,7 +57,7 @@ class Postgres:
     """
 
     dialect = "postgres"
-    same = "request_id"
+    match: Mapping[str, str] = {"request_id": "string"}
     latest = "(array_agg(label ORDER BY known_at DESC) FILTER (WHERE label IS NOT NULL))[1]"
 
     def __init__(self, url: str) -> None:
