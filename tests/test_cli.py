@@ -513,6 +513,23 @@ def test_a_tick_that_fails_is_logged_and_the_next_one_tries_again(
             raise RuntimeError("no luck")
 
     monkeypatch.setattr(stop, "wait", lambda _: None)
-    cli._tick_until(Failing(), stop, 1)  # type: ignore[arg-type]
+    cli._tick_until(Failing(), stop, 0)  # type: ignore[arg-type]
     assert len(ticks) == 3
     assert [record.message for record in caplog.records] == ["a tick failed"] * 3
+
+
+def test_between_two_ticks_what_waits_is_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, done = threading.Event(), []
+
+    class Counting:
+        def tick(self) -> None:
+            done.append("tick")
+
+        def take_in(self) -> None:
+            done.append("take in")
+            if len(done) == 3:
+                stop.set()
+
+    monkeypatch.setattr(stop, "wait", lambda _: None)
+    cli._tick_until(Counting(), stop, 60)  # type: ignore[arg-type]
+    assert done == ["tick", "take in", "take in"]

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from collections import Counter
 from collections.abc import Iterator
@@ -46,6 +47,8 @@ from watchkeeper.why import Node, why
 from watchkeeper.windows import DAY, show_time
 
 PORT = 8710
+TAKE_IN = 1.0
+"""Seconds between two looks into the inbox."""
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 BATCH = 5000
 """Events that `log` and `label` put into one file of the inbox."""
@@ -362,13 +365,20 @@ def _open_browser(link: str) -> None:
         webbrowser.open(link)
 
 
-def _tick_until(engine: Engine, stop: threading.Event, every: int) -> None:
+def _tick_until(engine: Engine, stop: threading.Event, every: float) -> None:
+    """Tick every so many seconds, and between two ticks take in what waits, so that it does not pile up."""
+    due = 0.0
     while not stop.is_set():
+        ticking = time.monotonic() >= due
         try:
-            engine.tick()
+            if ticking:
+                due = time.monotonic() + every
+                engine.tick()
+            else:
+                engine.take_in()
         except Exception:  # the watch goes on; what failed is logged, and the next tick tries again
-            logging.getLogger("watchkeeper").exception("a tick failed")
-        stop.wait(every)
+            logging.getLogger("watchkeeper").exception("a tick failed" if ticking else "events could not be taken in")
+        stop.wait(min(every, TAKE_IN))
 
 
 def _reachable(store: Path, settings: StoreConfig, host: str) -> None:
