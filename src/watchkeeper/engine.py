@@ -35,7 +35,7 @@ from watchkeeper.records import (
 from watchkeeper.registry import Registry
 from watchkeeper.schema import Config, ModelConfig
 from watchkeeper.segments import is_named
-from watchkeeper.store import arrivals, log, places, privacy
+from watchkeeper.store import arrivals, halves, log, places, privacy
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.state import Transaction
 from watchkeeper.windows import Window, floor, starts, together
@@ -46,6 +46,7 @@ LOOK_BACK = 1000
 """Grains before now that a model's first looks go back to, at most; older rows serve as baselines only."""
 AT_ONCE = 64 << 20
 """Bytes of the inbox that are taken into the log at once."""
+NO_REQUEST = "this is an answer whose request never came; see that the inference server reports both"
 NO_MODEL = 'there is no model "{}" in the configuration'
 SAMPLED = 3
 """Columns of an incident that sample predictions are kept for."""
@@ -118,6 +119,7 @@ class Engine:
         now, tick = self.clock(), Tick()
         with tick.timed("record"):  # 1. events in the inbox become rows of the log
             self.record(tick)
+            self.join(tick, now)
         for name, model in self.config.models.items():
             with tick.timed("summarise"):  # 2. grains that received rows become profiles
                 self.summarise(name, model, tick)
@@ -137,11 +139,18 @@ class Engine:
                 self.prove(name, now)
         return tick
 
+    def take_in(self) -> Tick:
+        """The first hop alone, for between two ticks."""
+        tick = Tick()
+        with tick.timed("record"):
+            self.record(tick)
+        return tick
+
     # 1. record
 
     def record(self, tick: Tick) -> None:
         """Take the waiting batches into the log; events of no known model or form are kept among the rejects."""
-        for paths in _stretches(self.inbox.waiting()):
+        for paths in _stretches(p for p in self.inbox.waiting() if not p.name.endswith(halves.FORM)):
             columns: dict[arrivals.Shape, list[tuple[Path, arrivals.Batch]]] = {}
             for path in paths:
                 try:
@@ -156,6 +165,35 @@ class Engine:
             for some in columns.values():
                 self._append(some, tick)
             for path in paths:
+                self.inbox.done(path)
+
+    def join(self, tick: Tick, now: datetime) -> None:
+        """Make predictions of the halves whose other one has come; what waits on is written anew before that."""
+        found: dict[str, list[tuple[Path, arrivals.Batch]]] = {}
+        for path in self.inbox.waiting():
+            if path.name.endswith(halves.FORM):
+                try:
+                    batch = arrivals.read(path)
+                except DataError as problem:
+                    self.inbox.reject_file(path, str(problem))
+                    tick.rows["reject"] += 1
+                else:
+                    found.setdefault(batch.model, []).append((path, batch))
+        for name, some in found.items():
+            path, model = some[0][0], self.config.models.get(name)
+            if model is None:
+                for _, batch in some:
+                    self._reject(path, replace(batch, kind=events.PREDICTION), NO_MODEL.format(name), tick)
+            else:
+                joined = halves.join([batch for _, batch in some], now - model.inference.wait)
+                if not joined.changed:
+                    continue
+                arrivals.put(self.inbox, joined.waiting, halves.FORM)
+                for batch in joined.whole:
+                    self._append([(path, batch)], tick)
+                for batch in joined.orphans:
+                    self._reject(path, batch, NO_REQUEST, tick)
+            for path, _ in some:
                 self.inbox.done(path)
 
     def _sorted(self, path: Path, tick: Tick) -> list[arrivals.Batch]:
@@ -192,7 +230,11 @@ class Engine:
 
     def protect(self, batch: arrivals.Batch) -> arrivals.Batch:
         """A batch as it may be stored: what the configuration calls sensitive is protected."""
-        return replace(batch, rows=privacy.protect(batch.rows, self.config.models[batch.model], self.keys))
+        own = [name for name in batch.rows.column_names if name in (halves.SOURCE, halves.RECEIVED)]
+        rows = privacy.protect(batch.rows.drop_columns(own), self.config.models[batch.model], self.keys)
+        for name in own:
+            rows = rows.append_column(name, batch.rows[name])
+        return replace(batch, rows=rows)
 
     def _reject(self, path: Path, batch: arrivals.Batch, reason: str, tick: Tick) -> None:
         self.inbox.reject(path.stem, batch.events(), reason)

@@ -427,6 +427,22 @@ class RetentionConfig(Strict):
     keep: float | None = Field(default=None, gt=0, lt=1)
 
 
+class InferenceConfig(Strict):
+    """How the requests and answers that an inference server reports become predictions.
+
+    `service` is the inference service that runs the model; the model's own name, if not given. `score` and `prediction`
+    name the outputs (or the keys of each answer) that hold them, and `score_index` says which of several values of a
+    row is the score, counted from 0; all three are only needed where an answer leaves a choice. A half of a prediction
+    waits for so long as `wait` for the other one.
+    """
+
+    service: str = ""
+    score: str = ""
+    score_index: int | None = Field(default=None, ge=0)
+    prediction: str = ""
+    wait: Duration = timedelta(minutes=10)
+
+
 class ModelConfig(Strict):
     """A model: its task, its columns, how its time is cut, and what is watched.
 
@@ -459,6 +475,7 @@ class ModelConfig(Strict):
     retrain: RetrainConfig | None = None
     rollout: RolloutConfig = RolloutConfig()
     fallback_score: float | None = Field(default=None, ge=0, le=1)
+    inference: InferenceConfig = InferenceConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     retention: RetentionConfig = RetentionConfig()
 

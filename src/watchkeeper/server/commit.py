@@ -18,7 +18,7 @@ from typing import Any
 from watchkeeper.errors import StateError
 from watchkeeper.server import formats
 from watchkeeper.server.services import RequestError
-from watchkeeper.store import arrivals
+from watchkeeper.store import arrivals, halves
 from watchkeeper.store.arrivals import Batch
 from watchkeeper.store.inbox import Inbox
 
@@ -122,7 +122,10 @@ class Committer:
     def _write(self, entries: list[_Entry]) -> list[Outcome]:
         try:
             batches = [self._protect(batch) for batch in _batches(entries)]
-            written = arrivals.put(self._inbox, batches)
+            written = []
+            for form, some in ((".arrow", False), (halves.FORM, True)):
+                apart = [batch for batch in batches if (batch.kind in halves.KINDS) is some]
+                written += arrivals.put(self._inbox, apart, form) if apart else []
         except StateError as problem:
             return [(entry, problem) for entry in entries]
         except Exception as problem:  # of one request, which must not take the others with it

@@ -54,9 +54,12 @@ class Batch:
         return found
 
 
-def put(inbox: Inbox, batches: Iterable[Batch]) -> list[Path]:
-    """Write batches durably, a file each; when this returns they survive a crash. StateError if that cannot be done."""
-    return inbox.keep(".arrow", [_writer(batch) for batch in batches if batch.rows.num_rows])
+def put(inbox: Inbox, batches: Iterable[Batch], form: str = ".arrow") -> list[Path]:
+    """Write batches durably, a file each; when this returns they survive a crash. StateError if that cannot be done.
+
+    `form` is how the names of the files end.
+    """
+    return inbox.keep(form, [_writer(batch) for batch in batches if batch.rows.num_rows])
 
 
 def _writer(batch: Batch) -> Any:
