@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -70,6 +71,34 @@ def test_when_it_may_be_asked_again(server: Server, open_client: Open, header: s
     client.log({})
     assert not client.flush()
     assert least <= client._sender._try_at - monotonic() <= most
+
+
+def test_flush_knows_of_what_the_sender_has_just_taken(server: Server, open_client: Open) -> None:
+    """It was taken when the flush began, and given back when its sending failed."""
+    held = threading.Event()
+
+    def hang(events: list[dict[str, object]]) -> int:
+        held.wait(10)
+        return 503
+
+    server.refuse = hang
+    client = open_client(server.url, interval=0.01)
+    client.log({})
+    wait_until(lambda: not client._sender.waiting)
+    threading.Timer(0.1, held.set).start()
+    assert not client.flush()
+    assert client.stats.waiting == 1
+
+
+def test_an_event_that_a_server_fails_on_is_pushed_out_at_last(server: Server, open_client: Open) -> None:
+    client = open_client(server.url, interval=3600, buffer=20)
+    bad = client.log({})
+    server.refuse = lambda events: 500 if bad in ids(events) else 200
+    assert not client.flush()
+    good = [client.log({}) for _ in range(20)]
+    assert client.flush()
+    assert ids(server.kept) == good
+    assert client.stats.dropped == {"buffer full": 1}
 
 
 # a spool

@@ -293,11 +293,12 @@ class Sender:
     def _deliver_waiting(self, count: int, until: float) -> bool:
         while True:
             while self._held:
+                size = len(self._held[0])
                 sent = self._send(self._held[0], until)
-                if sent < len(self._held[0]):
-                    self._held[0] = self._held[0][sent:]
+                self._done(sent)
+                if self._held and sent < size:
+                    self._give_back()
                     return False
-                del self._held[0]
             taken = self._take(count)
             if not taken:
                 return True
@@ -394,36 +395,56 @@ class Sender:
             except StateError as problem:
                 self.trouble = str(problem)
                 self._say("spool", "%s", problem)
+                self._give_back()
                 return False
             for why in wrong:
                 self.drop(INVALID, 1, why)
             if older:
                 self.drop(SPOOL_FULL, older, f"the spool {spool.folder} is full, and its oldest events make room")
-            self._held[0] = self._held[0][len(part) :]
+            self._done(len(part))
+        return True
+
+    def _done(self, count: int) -> None:
+        """So many of the events that are held are done with."""
+        with self._lock:
+            self._held[0] = self._held[0][count:]
             if not len(self._held[0]):
                 del self._held[0]
-        return True
+
+    def _give_back(self) -> None:
+        """Put what is held back before what waits, for it cannot be sent now, and is the first to go if more comes than
+        may wait."""
+        with self._lock:
+            while self._held:
+                parcel = self._held.pop()
+                self._taken -= len(parcel)
+                if isinstance(parcel, Rows):
+                    self.waiting.appendleft(parcel)
+                    self._rows_waiting += len(parcel)
+                else:
+                    self.waiting.extendleft(reversed(parcel))
+        self._push_out()
 
     # the end
 
     def flush(self, timeout: float) -> bool:
         """Make safe what was logged so far; False if that cannot be done within so many seconds."""
-        until, count = monotonic() + timeout, len(self.waiting)
+        until = monotonic() + timeout
         if not self._sending.acquire(timeout=max(timeout, 0)):
             self.trouble = "the server has not answered yet"
             return False
         try:
-            return bool(self._guarded(lambda: self._secure(count, until)))
+            return bool(self._guarded(lambda: self._secure(until)))
         finally:
             self._sending.release()
             self._tell()
 
-    def _secure(self, count: int, until: float) -> bool:
+    def _secure(self, until: float) -> bool:
         """Deliver what waits, or at least put it into the spool."""
         now = monotonic()
         if now < self._busy_until < until:
             time.sleep(self._busy_until - now)
-        safe = monotonic() >= self._busy_until and self._deliver(count, until)
+        safe = monotonic() >= self._busy_until and self._deliver(len(self.waiting), until)
         if not safe and self._spool is not None:
             safe = self._put_aside(self._spool)
             self._spool.sync()
@@ -440,7 +461,7 @@ class Sender:
         mine = self._sending.acquire(timeout=self._timeout + 1)
         try:
             if mine:
-                self._guarded(lambda: self._secure(len(self.waiting), until))
+                self._guarded(lambda: self._secure(until))
             self.ended = True
             if mine and self._spool is not None:
                 self._guarded(lambda: self._spool and self._put_aside(self._spool))

@@ -80,8 +80,8 @@ class Spool:
 
     @property
     def rows(self) -> int:
-        """Events that wait here."""
-        return sum(segment.rows for segment in self._segments) - self._at
+        """Events that wait here. Another thread may ask."""
+        return max(sum(segment.rows for segment in self._segments.copy()) - self._at, 0)
 
     def __bool__(self) -> bool:
         return bool(self._segments)
