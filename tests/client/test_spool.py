@@ -142,6 +142,13 @@ def test_what_is_read_stays_first_when_more_is_taken_over(tmp_path: Path) -> Non
     assert drained(second) == [2, 5, 3]
 
 
+def test_only_the_user_of_the_process_can_read_it(tmp_path: Path) -> None:
+    found = spool(tmp_path)
+    found.put(lines(1))
+    for path in tmp_path.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
 def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
     first = spool(tmp_path)
     first.put(lines(1, 2))

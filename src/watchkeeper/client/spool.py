@@ -263,7 +263,7 @@ class Spool:
         with self._guarded() as entered:
             if not entered:
                 raise OSError(0, "another process keeps it locked")
-            path.mkdir()
+            path.mkdir(mode=0o700)
             self._locked(path / _LOCK, path)
         if self._sync != "never":
             _sync_folder(self.folder)
