@@ -9,6 +9,7 @@ import pytest
 
 HEAVY = {
     "alembic",
+    "asyncio",
     "duckdb",
     "fastapi",
     "ibis",

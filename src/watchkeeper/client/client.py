@@ -7,9 +7,9 @@ client's own checks, writes as JSON and sends.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
+import sys
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -327,7 +327,8 @@ class Client:
 
     async def aflush(self, timeout: float = 30.0) -> bool:
         """The same for a coroutine: the event loop goes on meanwhile."""
-        return await asyncio.to_thread(self.flush, timeout)
+        asyncio: Any = sys.modules["asyncio"]  # who awaits has it; to import it would take as long as all of the client
+        return bool(await asyncio.to_thread(self.flush, timeout))
 
     def close(self) -> None:
         """Send what waits, and end. What cannot be delivered goes to the spool, or is dropped with an error in the log.
