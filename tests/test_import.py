@@ -18,6 +18,8 @@ HEAVY = {
     "plotly",
     "polars",
     "pyarrow",
+    "pydantic",
+    "pynvml",
     "scipy",
     "sqlalchemy",
 }
