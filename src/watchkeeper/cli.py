@@ -28,6 +28,7 @@ from rich.tree import Tree
 
 from watchkeeper import config, events, words
 from watchkeeper.commands import keys
+from watchkeeper.commands.events import events as events_command
 from watchkeeper.commands.options import CONFIG, STORE, AsJson, ConfigFile, Store, err, escaped, opened, out
 from watchkeeper.comparison import compare, profile, terminal
 from watchkeeper.comparison.contract import propose
@@ -63,6 +64,7 @@ app = typer.Typer(
 audit = typer.Typer(help="The tamper-evident record of everything that was decided and done.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
 app.add_typer(keys.app, name="keys")
+app.command("events")(events_command)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]

@@ -16,17 +16,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fastapi import FastAPI, Response
 from pyarrow import csv
 
+import test_cli
+from test_cli import Run, refused
 from watchkeeper import events
 from watchkeeper.engine import Engine
-from watchkeeper.server import answers
+from watchkeeper.server import access, answers
+from watchkeeper.server.access import Role
+from watchkeeper.server.app import create_app
 from watchkeeper.store import exports
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.log import table
 from watchkeeper.store.questions import read
 
 MODEL = "checkout-fraud"
+run = test_cli.run
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +119,7 @@ def test_a_file_is_sent_whole_and_says_what_it_is(http: httpx.Client, engine: En
         "model": MODEL,
         "question": "label is known; newest first",
         "config": engine.config.version,
+        "threshold": 0.5,
     }
 
 
@@ -194,3 +201,40 @@ def test_answers_come_while_the_engine_takes_events_in(tmp_path: Path) -> None:
                 assert all(count % size == 0 for count in counts)
         assert engine.log.totals(MODEL)["predictions"] == 500 + size * batches
     engine.close()
+
+
+# the command line asks a server
+
+
+def test_the_command_line_asks_a_server(run: Run, http: httpx.Client, engine: Engine, tmp_path: Path) -> None:
+    server = str(http.base_url)
+    done = run("events", MODEL, "--server", server, "--where", "label = 1", "--error", ">0.9", "--json")
+    assert {json.loads(line)["request_id"] for line in done.out.splitlines()} == {
+        *asked(engine, "label = 1", "error > 0.9").column("request_id").to_pylist()
+    }
+    done = run("events", MODEL, "--server", server, "--out", tmp_path / "all.parquet")
+    assert done.out.startswith("2,500 predictions of checkout-fraud written to")
+    assert exports.about(pq.read_schema(tmp_path / "all.parquet"))["config"] == engine.config.version
+    refused(run("events", MODEL, "--server", server, "--where", "amout > 1"), 'did you mean "amount"?')
+    refused(run("events", "x", "--server", server), 'there is no model "x"')
+    refused(run("events", MODEL, "--server", f"{server}/elsewhere"), "it answered 404, as no watchkeeper does")
+
+
+def test_the_command_line_sends_its_key(run: Run, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = access.create(engine.state, "asking", Role.READER, live.NOW, "tests")
+    app = create_app(engine.state, clock=engine.clock, operations=engine)
+    with live.serving(app) as url:
+        refused(run("events", MODEL, "--server", url), "this needs an API key", "give it with --key")
+        assert run("events", MODEL, "--server", url, "--key", key, "--limit", 1).code == 0
+        monkeypatch.setenv("WATCHKEEPER_API_KEY", key)
+        monkeypatch.setenv("WATCHKEEPER_SERVER", url)
+        assert run("events", MODEL, "--limit", 1).code == 0
+
+
+def test_an_answer_that_breaks_off_is_no_answer(run: Run, http: httpx.Client, address: str, tmp_path: Path) -> None:
+    whole = http.get(address, params={"format": "arrow"}).content
+    app = FastAPI()
+    app.get(address)(lambda: Response(whole[: len(whole) // 2]))
+    with live.serving(app) as url:
+        refused(run("events", MODEL, "--server", url, "--out", tmp_path / "all.csv"), "gave no whole answer")
+    assert [*tmp_path.iterdir()] == []

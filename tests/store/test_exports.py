@@ -16,8 +16,10 @@ import pytest
 from pyarrow import csv
 
 from watchkeeper.errors import DataError
+from watchkeeper.schema import Config
 from watchkeeper.store import exports
 from watchkeeper.store.exports import Format
+from watchkeeper.store.questions import Question
 
 ROWS = pa.table(
     {
@@ -28,9 +30,11 @@ ROWS = pa.table(
     }
 )
 
+CONFIG = Config.model_validate({"models": {"m": {"columns": {"city": {"kind": "categorical"}}, "threshold": 0.3}}})
+
 
 def reader(table: pa.Table = ROWS) -> pa.RecordBatchReader:
-    return exports.described(table.to_reader(2), model="m", question="distance > 5", config="config-1")
+    return exports.described(table.to_reader(2), "m", Question(limit=5), CONFIG)
 
 
 @pytest.mark.parametrize("form", list(Format))
@@ -47,7 +51,12 @@ def test_what_is_written_comes_back(form: Format, tmp_path: Path) -> None:
         return
     found = pq.read_table(path) if form is Format.PARQUET else pa.ipc.open_stream(path.read_bytes()).read_all()
     assert found.equals(ROWS)
-    assert exports.about(found.schema) == {"model": "m", "question": "distance > 5", "config": "config-1"}
+    assert exports.about(found.schema) == {
+        "model": "m",
+        "question": "newest first; at most 5",
+        "config": CONFIG.version,
+        "threshold": 0.3,
+    }
     assert exports.features(found.schema) == ["city, state"]
 
 

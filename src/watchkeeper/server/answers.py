@@ -6,13 +6,11 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from watchkeeper.events import plain
 from watchkeeper.server.services import RequestError, Services, services
 from watchkeeper.store import exports, questions
 from watchkeeper.store.exports import Format
@@ -66,7 +64,7 @@ def events(
         with served.operations.log.answer(model, asked) as batches:
             rows = batches.read_all().to_pylist()
         following = str(questions.place(asked, rows[-1])) if len(rows) == asked.limit else None
-        data = [_event(row) for row in rows]
+        data = [questions.event(row) for row in rows]
         return JSONResponse({"data": data, "next": following, "question": str(asked)})
     file = _made(form, served, model, asked)
     headers = {"Content-Disposition": f'attachment; filename="{model}.{form}"', "Content-Length": str(file.tell())}
@@ -81,7 +79,7 @@ def _made(form: Format, served: Services, model: str, asked: questions.Question)
     file = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed once it was sent)
     try:
         with served.operations.log.answer(model, asked) as batches:
-            named = exports.described(batches, model=model, question=str(asked), config=served.config.version)
+            named = exports.described(batches, model, asked, served.config)
             exports.write(named, file, form)
     except BaseException:
         file.close()
@@ -96,10 +94,3 @@ def _pieces(file: IO[bytes]) -> Iterator[bytes]:
         file.seek(0)
         while piece := file.read(PIECE):
             yield piece
-
-
-def _event(row: dict[str, Any]) -> dict[str, Any]:
-    """A row in the form of an event, with its label."""
-    shown = {name: value.isoformat() if isinstance(value, datetime) else plain(value) for name, value in row.items()}
-    fields = {name: shown.pop(name) for name in questions.FIELDS}
-    return {**fields, "features": shown}

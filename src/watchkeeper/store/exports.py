@@ -1,7 +1,7 @@
 """Answers of the log as files: Parquet, CSV or an Arrow stream, written batch by batch.
 
-A file says in its metadata which model, question and configuration it came of, so that it can be replayed; CSV has no
-place for that.
+A file says in its metadata which model, question and configuration it came of, and the model's threshold, so that it
+can be replayed; CSV has no place for that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from watchkeeper.errors import DataError, did_you_mean
-from watchkeeper.store.questions import FIELDS
+from watchkeeper.schema import Config
+from watchkeeper.store.questions import FIELDS, Question
 
 ABOUT = b"watchkeeper"
 """The key of a file's metadata that says what the file is."""
@@ -45,9 +46,15 @@ def format_of(path: Path) -> Format:
     return Format(ending)
 
 
-def described(batches: pa.RecordBatchReader, **about: str) -> pa.RecordBatchReader:
-    """The same answer, whose schema says what it is: `model`, `question`, `config`."""
-    said = json.dumps(about, ensure_ascii=False)
+def described(batches: pa.RecordBatchReader, model: str, question: Question, config: Config) -> pa.RecordBatchReader:
+    """The same answer, whose schema says what it is."""
+    told = {
+        "model": model,
+        "question": str(question),
+        "config": config.version,
+        "threshold": config.models[model].threshold,
+    }
+    said = json.dumps(told, ensure_ascii=False)
     return pa.RecordBatchReader.from_batches(batches.schema.with_metadata({ABOUT: said}), batches)
 
 

@@ -1,7 +1,8 @@
-"""Files that are written for people: reports, baselines, configurations."""
+"""Files that are written for people, reports, baselines, configurations, and who holds a file."""
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 from watchkeeper.errors import DataError
@@ -22,3 +23,15 @@ def write(path: str | Path, text: str, *, new: bool = False) -> None:
         raise DataError(f"{path} is there already and may have been edited; choose another name") from None
     except OSError as problem:
         raise DataError(f"{path} cannot be written: {problem.strerror}; choose another place") from problem
+
+
+def held(path: Path) -> bool:
+    """Whether another process has locked a file against being written by others."""
+    try:
+        with path.open("rb") as file:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from watchkeeper.errors import ConfigError, QuestionError, did_you_mean
-from watchkeeper.events import EARLIEST, LATEST, RESOURCES
+from watchkeeper.events import EARLIEST, LATEST, RESOURCES, plain
 from watchkeeper.schema import Kind, ModelConfig, Protection
 from watchkeeper.store.backends import Backend, quoted, text
 from watchkeeper.store.privacy import PSEUDONYM, Keys
@@ -441,3 +441,10 @@ def place(question: Question, row: Mapping[str, Any]) -> Place:
     name, _, _ = _KEYS[question.order]
     key = abs(row["score"] - row["label"]) if name == ERROR else row[name]
     return Place(question.order, key, row["request_id"])
+
+
+def event(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the answer in the form of an event, with its label, as JSON can carry it."""
+    shown = {name: value.isoformat() if isinstance(value, datetime) else plain(value) for name, value in row.items()}
+    fields = {name: shown.pop(name) for name in FIELDS}
+    return {**fields, "features": shown}
