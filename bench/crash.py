@@ -16,12 +16,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import own_postgres
 import under_load
 from under_load import Counts
 
@@ -29,15 +31,24 @@ Story = Callable[[Path, int], Counts]
 
 
 def stories(quick: bool) -> dict[str, Story]:
-    def of(short: float, long: float) -> float:
-        return short if quick else long
+    """What is lived through, for how many kills or seconds."""
 
-    return {
-        "the server is killed": lambda folder, seed: under_load.killed_servers(folder, seed, int(of(4, 50))),
-        "clients are killed": lambda folder, seed: under_load.killed_clients(folder, seed, int(of(8, 50))),
-        "two send the same events": lambda folder, seed: under_load.same_ids(folder, seed, int(of(1, 5))),
-        "the server is away": lambda folder, seed: under_load.server_away(folder, seed, of(3, 60)),
+    def story(work: Callable[[Path, int, Any], Counts], short: float, long: float) -> Story:
+        return lambda folder, seed: work(folder, seed, short if quick else long)
+
+    found = {
+        "the server is killed": story(under_load.killed_servers, 3, 50),
+        "clients are killed": story(under_load.killed_clients, 8, 50),
+        "two send the same events": story(under_load.same_ids, 1, 5),
+        "the server is away": story(under_load.server_away, 3.0, 60.0),
+        "the server may write no more": story(under_load.full_disk, 1.0, 20.0),
+        "the clock steps back": story(under_load.clock_steps_back, 1, 5),
     }
+    if under_load.can_mount():
+        found["the disk is full"] = story(under_load.full_file_system, 1.0, 20.0)
+    if own_postgres.programs():
+        found["events in Postgres, which is killed"] = story(under_load.killed_postgres, 1, 50)
+    return found
 
 
 def main() -> None:

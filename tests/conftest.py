@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 from hypothesis import settings
+
+import own_postgres
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
@@ -23,33 +21,13 @@ _count = itertools.count()
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The address of a server of its own, which lives as long as the tests do and keeps nothing."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    found = programs[-1] if programs else shutil.which("initdb")
-    if found is None:
-        reason = "there is no PostgreSQL here: apt-get install postgresql"
+    if own_postgres.programs() is None:
         if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    folder = Path(tempfile.mkdtemp(prefix="watchkeeper-postgres-"))
-    user = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
-    if user:
-        shutil.chown(folder, user)
-
-    def run(program: str, *arguments: str) -> None:
-        command = [str(Path(found).with_name(program)), "-D", str(folder / "data"), *arguments]
-        with (folder / "said").open("a") as said:
-            done = subprocess.run(command, user=user, cwd=folder, stdout=said, stderr=said, check=False)
-        assert done.returncode == 0, (folder / "said").read_text()
-
-    (folder / "said").touch()
-    run("initdb", "--username=tests", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
-    quick = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=60"
-    run("pg_ctl", "start", "--wait", "-o", f"-c listen_addresses='' -k {folder} {quick}")
-    try:
-        yield f"postgresql://tests@/postgres?host={folder}"
-    finally:
-        run("pg_ctl", "stop", "--mode=immediate")
-        shutil.rmtree(folder)
+            pytest.fail(own_postgres.MISSING)
+        pytest.skip(own_postgres.MISSING)
+    server = own_postgres.OwnPostgres()
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture(scope="session")

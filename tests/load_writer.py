@@ -11,13 +11,15 @@ import os
 import random
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http.client import HTTPException
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
+
+import pyarrow as pa
 
 from watchkeeper import Client, events
 
@@ -109,6 +111,13 @@ def batches(writing: Writing) -> Any:
         sleep(writing.batch / writing.rate)
 
 
+def _row(writing: Writing, number: int) -> dict[str, Any]:
+    return {
+        **values(number), "request_id": f"{writing.name}-{number}", "event_time": moment(writing, number),
+        "score": score(number), "latency_ms": 5.0,
+    }  # fmt: skip
+
+
 def by_client(writing: Writing, journal: Journal) -> None:
     """Log by the client; a flush comes at random, and may well fail."""
     chance = random.Random(f"{writing.name} flushes")
@@ -127,11 +136,12 @@ def by_client(writing: Writing, journal: Journal) -> None:
         return safe
 
     for first, end in batches(writing):
-        for number in range(first, end):
-            client.log(
-                values(number), score=score(number), latency_ms=5.0, request_id=f"{writing.name}-{number}",
-                event_time=moment(writing, number),
-            )  # fmt: skip
+        if chance.random() < 0.3:
+            client.log_many([_row(writing, number) for number in range(first, end)])
+        else:
+            for number in range(first, end):
+                row = _row(writing, number)
+                client.log({name: row.pop(name) for name in values(number)}, **row)
         for number in labelled(first, end):
             client.label(f"{writing.name}-{number}", number % 2, known(writing, number))
         logged = end
@@ -179,8 +189,21 @@ def _insist(url: str, rows: Sequence[events.Event], writing: Writing) -> bool:
     return False
 
 
-ENCODE = {
+def _arrow(rows: Sequence[events.Event]) -> bytes:
+    columns = events.columns(rows)
+    for name in ("event_time", "known_at"):
+        if name in columns:
+            columns[name] = [datetime.fromisoformat(at) for at in columns[name]]
+    table, found = pa.table(columns), pa.BufferOutputStream()
+    with pa.ipc.new_stream(found, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(found.getvalue())
+
+
+ENCODE: dict[str, Callable[[Sequence[events.Event]], bytes]] = {
     "application/json": lambda rows: json.dumps({"events": rows}).encode(),
+    "application/x-ndjson": lambda rows: "".join(json.dumps(row) + "\n" for row in rows).encode(),
+    "application/vnd.apache.arrow.stream": _arrow,
 }
 
 

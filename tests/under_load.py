@@ -9,15 +9,21 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import socket
+import subprocess
+import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 from typing import Any
 
@@ -27,9 +33,11 @@ import yaml
 import forked
 import load_writer
 from load_writer import MODEL, Writing, labelled
+from own_postgres import OwnPostgres
 from small_world import reference
 from watchkeeper import cli, config, events
 from watchkeeper.engine import Engine
+from watchkeeper.store.inbox import FORMS
 from watchkeeper.windows import Window
 
 PATIENCE = 60.0
@@ -66,15 +74,28 @@ class Counts:
 
 
 class Server:
-    """`watchkeeper serve` on a store, in a process of its own."""
+    """`watchkeeper serve` on a store, in a process of its own.
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.store, self.kills = folder, folder / "store", 0
+    Args:
+        store: the folder of the store, if it is to be elsewhere.
+        databases: where state and events are, if not in the store.
+        serve: the command line, or what is in its place.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        store: Path | None = None,
+        databases: dict[str, str] | None = None,
+        serve: Callable[[list[str]], None] = cli.app,
+    ) -> None:
+        self.folder, self.store, self.kills, self._serve = folder, store or folder / "store", 0, serve
         self.port = _free_port(random.Random(seed))
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: BaseProcess | None = None
         self.config = folder / "watchkeeper.yaml"
-        self.config.write_text(yaml.safe_dump(SETTINGS))
+        self.config.write_text(yaml.safe_dump(SETTINGS | ({"store": databases} if databases else {})))
         pyarrow.parquet.write_table(reference(), folder / "reference.parquet")
 
     @property
@@ -85,7 +106,7 @@ class Server:
 
     def start(self) -> None:
         arguments = ["serve", "--store", self.store, "--config", self.config, "--port", self.port, "--every", 1]
-        self._process = _begun(_serve, self.folder / "server.txt", [str(argument) for argument in arguments])
+        self._process = _begun(self._serve, self.folder / "server.txt", [str(argument) for argument in arguments])
 
     def ready(self) -> None:
         """Return once it answers."""
@@ -98,6 +119,18 @@ class Server:
             except OSError:
                 sleep(0.02)
         raise AssertionError(f"the server is not ready:\n{self.said()}")
+
+    def drained(self) -> None:
+        """Return once the engine has taken in what waits, that is, what waits now."""
+        until = monotonic() + PATIENCE
+        first = {path.name for path in self._waiting()}
+        while first & {path.name for path in self._waiting()}:
+            self._check()
+            assert monotonic() < until, f"the engine does not take in what waits:\n{self.said()}"
+            sleep(0.1)
+
+    def _waiting(self) -> list[Path]:
+        return [path for path in (self.store / "inbox").glob("*") if path.suffix in FORMS]
 
     def kill(self) -> None:
         self._check()
@@ -146,6 +179,19 @@ class Writers:
         )  # fmt: skip
         self.running[key] = _begun(load_writer.write, self.folder / f"writer-{key}.txt", writing)
 
+    def busy(self) -> None:
+        """Return once each of them has noted something."""
+        until = monotonic() + PATIENCE
+        for key, process in self.running.items():
+            while not any(not line.endswith(" 0") for line in self.journal(key).split("\n")[:-1]):
+                assert process.is_alive(), f"{key} ended by itself:\n{self.said(key)}"
+                assert monotonic() < until, f"{key} gets nothing acknowledged:\n{self.said(key)}"
+                sleep(0.05)
+
+    def journal(self, key: str) -> str:
+        path = self.folder / f"journal-{key}"
+        return path.read_text() if path.exists() else ""
+
     def kill(self, key: str) -> None:
         process = self.running.pop(key)
         assert process.is_alive(), f"{key} ended by itself:\n{self.said(key)}"
@@ -192,10 +238,10 @@ class Writers:
 
 
 @contextmanager
-def at_work(folder: Path, seed: int) -> Iterator[tuple[Server, Writers]]:
+def at_work(folder: Path, seed: int, **how: Any) -> Iterator[tuple[Server, Writers]]:
     """A server that answers, and writers that are yet to begin; none of them outlives this."""
     folder.mkdir(parents=True, exist_ok=True)
-    serving, writers = Server(folder, seed), Writers(folder)
+    serving, writers = Server(folder, seed, **how), Writers(folder)
     try:
         serving.start()
         serving.ready()
@@ -240,14 +286,11 @@ def count(server: Server, writers: Writers) -> Counts:
 # the stories
 
 
-def killed_servers(folder: Path, seed: int, kills: int) -> Counts:
+def killed_servers(folder: Path, seed: int, kills: int, databases: dict[str, str] | None = None) -> Counts:
     """The server is killed while clients and raw requests write, and is started again."""
     chance = random.Random(seed)
-    with at_work(folder, seed) as (server, writers):
-        writers.begin("client", server.url, "remote", spool=True)
-        writers.begin("client", str(server.store), "local")
-        for kind in load_writer.ENCODE:
-            writers.begin(kind, server.url, kind.rpartition("/")[2].replace(".", "-"))
+    with at_work(folder, seed, databases=databases) as (server, writers):
+        _all_kinds(server, writers)
         for _ in range(kills):
             if chance.random() < 0.8:
                 server.ready()
@@ -268,6 +311,7 @@ def killed_clients(folder: Path, seed: int, kills: int) -> Counts:
         lives = Counter[str]()
         for name in keys:
             writers.begin("client", keys[name], f"{name}.0", spool=name == "remote")
+        writers.busy()
         for at in range(kills):
             sleep(chance.uniform(0.2, 1))
             name = chance.choice(list(keys))
@@ -282,7 +326,7 @@ def killed_clients(folder: Path, seed: int, kills: int) -> Counts:
             server.start()
         server.ready()
         found = count(server, writers)
-        return Counts(**asdict(found) | {"kills": kills})
+        return replace(found, kills=found.kills + kills)
 
 
 def same_ids(folder: Path, seed: int, kills: int) -> Counts:
@@ -292,6 +336,7 @@ def same_ids(folder: Path, seed: int, kills: int) -> Counts:
         for key in ("one", "two"):
             writers.begin("client", server.url, "same", key=f"client-{key}", spool=True)
             writers.begin("application/json", server.url, "same", key=f"raw-{key}")
+        writers.busy()
         for _ in range(kills):
             server.ready()
             sleep(chance.uniform(0.5, 2))
@@ -307,13 +352,145 @@ def server_away(folder: Path, seed: int, seconds: float) -> Counts:
     with at_work(folder, seed) as (server, writers):
         writers.begin("client", server.url, "spooling", spool=True)
         writers.begin("client", server.url, "waiting")
-        sleep(1)
+        writers.busy()
         server.kill()
         sleep(seconds)
         server.start()
         server.ready()
         sleep(1)
         return count(server, writers)
+
+
+def killed_postgres(folder: Path, seed: int, kills: int) -> Counts:
+    """The database of state and events is killed, and now and then the server too."""
+    chance, database = random.Random(seed), OwnPostgres(durable=True)
+    try:
+        place = database.place()
+        with at_work(folder, seed, databases={"state": place, "events": place}) as (server, writers):
+            _all_kinds(server, writers)
+            for at in range(kills):
+                server.ready()
+                sleep(chance.uniform(0, 2))
+                if at % 3 == 2:
+                    server.kill()
+                database.kill()
+                if at % 3 == 2:
+                    server.start()
+            server.ready()
+            sleep(1)
+            server.drained()
+            found = count(server, writers)
+            return replace(found, kills=found.kills + kills)
+    finally:
+        database.stop()
+
+
+def full_disk(folder: Path, seed: int, seconds: float) -> Counts:
+    """The server may not write files of any size for a while, which is what it finds on a disk that is full."""
+    with at_work(folder, seed) as (server, writers):
+        _all_kinds(server, writers)
+        sleep(2)
+        least, most = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (500, most))
+        _refused(server, writers)
+        sleep(seconds)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (least, most))
+        sleep(1)
+        server.drained()
+        return count(server, writers)
+
+
+def full_file_system(folder: Path, seed: int, seconds: float) -> Counts:
+    """The file system of the store is full for a while. Needs the right to mount one."""
+    place = folder / "small"
+    place.mkdir(parents=True)
+    with mounted(place, "24m"), at_work(folder, seed, store=place / "store") as (server, writers):
+        _all_kinds(server, writers)
+        sleep(2)
+        with suppress(OSError), (place / "ballast").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        _refused(server, writers)
+        sleep(seconds)
+        (place / "ballast").unlink()
+        sleep(1)
+        server.drained()
+        return count(server, writers)
+
+
+def clock_steps_back(folder: Path, seed: int, kills: int) -> Counts:
+    """The clock of the server's machine steps back and forth, and the server is killed at times."""
+    chance = random.Random(seed)
+    with at_work(folder, seed, serve=partial(_serve_by, folder / "clock")) as (server, writers):
+        _all_kinds(server, writers)
+        for _ in range(kills):
+            for hours in chance.sample((-48.0, -1.0, -0.01, 0.0, 30.0), 3):
+                (folder / "clock.new").write_text(str(3600 * hours))
+                (folder / "clock.new").replace(folder / "clock")
+                sleep(chance.uniform(0.5, 1.5))
+            server.kill()
+            server.start()
+            server.ready()
+        return count(server, writers)
+
+
+def _serve_by(offset: Path, arguments: list[str]) -> None:
+    """The command line, with a clock that goes by what a file says it is off, in seconds."""
+    real, real_ns = time.time, time.time_ns
+
+    def off() -> float:
+        return float(offset.read_text()) if offset.exists() else 0.0
+
+    time.time, time.time_ns = lambda: real() + off(), lambda: real_ns() + int(off() * 1e9)
+    cli.Engine = partial(Engine, clock=lambda: datetime.fromtimestamp(time.time(), UTC))  # type: ignore[misc]
+    cli.app(arguments)
+
+
+def _all_kinds(server: Server, writers: Writers) -> None:
+    """Clients, to the server and to its folder, and raw requests of each kind."""
+    writers.begin("client", server.url, "remote", spool=True)
+    writers.begin("client", str(server.store), "local")
+    for kind in load_writer.ENCODE:
+        writers.begin(kind, server.url, kind.rpartition("/")[2].replace(".", "-"))
+    writers.busy()
+
+
+def _refused(server: Server, writers: Writers) -> None:
+    """Wait until the server says that it cannot take events; what has another answer, its writer does not bear."""
+    row = load_writer.prediction(Writing("", "", "refused", "", "", writers.start.isoformat()), 0)
+    body = load_writer.ENCODE["application/json"]([row])
+    request = urllib.request.Request(
+        f"{server.url}/v1/models/{MODEL}/predictions", body, {"Content-Type": "application/json"}, method="POST"
+    )
+    until, code = monotonic() + PATIENCE, 200
+    while code == 200:
+        assert monotonic() < until, "the server goes on taking events on a full disk"
+        try:
+            urllib.request.urlopen(request, timeout=5).close()
+        except urllib.error.HTTPError as problem:
+            code = problem.code
+            problem.close()
+        sleep(0.1)
+    assert code in (429, 503)
+
+
+def can_mount() -> bool:
+    """Whether a small file system can be mounted here."""
+    if os.geteuid() != 0:
+        return False
+    with TemporaryDirectory() as folder, suppress(subprocess.CalledProcessError), mounted(Path(folder), "1m"):
+        return True
+    return False
+
+
+@contextmanager
+def mounted(place: Path, size: str) -> Iterator[None]:
+    """A small file system in memory."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 # small things
@@ -331,10 +508,6 @@ def _apart(work: Callable[[Any], None], said: Path, argument: object) -> None:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     work(argument)
-
-
-def _serve(arguments: list[str]) -> None:
-    cli.app(arguments)
 
 
 def _kill(process: BaseProcess | None) -> None:

@@ -223,20 +223,24 @@ class State:
 
         Raises StateError where the database is locked for too long, or gone.
         """
-        try:
-            with self.engine.begin() as connection:
-                yield Transaction(connection)
-        except sa.exc.OperationalError as problem:
-            raise StateError(f"the state database {self.name} cannot be used now: {_said(problem)}") from problem
+        with self._usable(), self.engine.begin() as connection:
+            yield Transaction(connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[Transaction]:
-        """A transaction that only reads: it sees one moment, and holds no writer up."""
+        """A transaction that only reads: it sees one moment, and holds no writer up. StateError as above."""
         options: dict[str, Any] = {READS: True}
         if self._in_postgres:
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with self.engine.connect().execution_options(**options) as connection, connection.begin():
+        with self._usable(), self.engine.connect().execution_options(**options) as connection, connection.begin():
             yield Transaction(connection)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.OperationalError as problem:
+            raise StateError(f"the state database {self.name} cannot be used now: {_said(problem)}") from problem
 
 
 class Transaction:
