@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -223,7 +224,20 @@ def test_a_row_that_is_wrong_is_named_and_what_came_before_it_too(
 def test_no_command_shows_the_help_and_an_unknown_one_is_wrong_use(run: Run) -> None:
     done = run()
     assert "Keep machine-learning models in production good over time." in done.out + done.err
-    for word in ("demo", "serve", "check", "log", "label", "tick", "status", "why", "audit", "keys"):
+    for word in (
+        "demo",
+        "serve",
+        "check",
+        "log",
+        "label",
+        "tick",
+        "status",
+        "why",
+        "audit",
+        "keys",
+        "erase",
+        "compact",
+    ):
         assert word in done.out + done.err
     done = run("chekc")
     assert (done.code, done.out) == (2, "")
@@ -533,3 +547,40 @@ def test_between_two_ticks_what_waits_is_taken_in(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(stop, "wait", lambda _: None)
     cli._tick_until(Counting(), stop, 60)  # type: ignore[arg-type]
     assert done == ["tick", "take in", "take in"]
+
+
+# erasing
+
+
+def test_a_subject_is_erased_and_the_search_finds_nothing(run: Run, folder: Path) -> None:
+    rows = predictions(0)
+    for row in rows[:3]:
+        row["entity_id"] = "ann@example.org"
+        row["request_id"] = f"of-ann-{row['request_id']}"
+    for row in rows[3:]:
+        row["entity_id"] = "somebody"
+    run("log", write(folder / "predictions.csv", rows), "--model", "loans")
+    done = run("erase", "ann@example.org")
+    assert (done.code, done.err) == (0, "")
+    assert "loans: 3 predictions, 0 outcomes and 0 values set aside deleted" in done.out
+    assert "3 of its 3 request ids: nothing found" in done.out
+    assert "keep this receipt" in done.out
+    found = json.loads(run("erase", "ann@example.org", "--model", "loans", "--json").out)
+    assert (found["complete"], found["requests"], found["deleted"]["loans"]["predictions"]) == (True, 0, 0)
+    assert run("audit", "verify").out.endswith("unbroken\n")
+    (folder / ".watchkeeper" / "registry").mkdir(exist_ok=True)
+    (folder / ".watchkeeper" / "registry" / "model.bin").write_bytes(b"ann@example.org")
+    done = run("erase", "ann@example.org")
+    assert (done.code, done.err) == (1, "  registry/model.bin\n")
+
+
+def test_a_subject_can_be_kept_out_of_sight(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("ann@example.org\n"))
+    assert "nothing found" in run("erase", "-").out
+    refused(run("erase", "ann", "--model", "lons"), 'there is no model "lons"', 'did you mean "loans"')
+
+
+def test_a_log_is_written_anew_only_after_deletions(run: Run, folder: Path) -> None:
+    run("log", write(folder / "predictions.csv", predictions(0)), "--model", "loans")
+    run("tick")
+    assert run("compact").out == "nothing was deleted since the log was last written\n"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,6 +17,7 @@ from watchkeeper.errors import StateError
 from watchkeeper.keeping import samples
 from watchkeeper.records import Incident
 from watchkeeper.schema import Config
+from watchkeeper.store import arrivals, halves
 from watchkeeper.store.privacy import Key
 from watchkeeper.store.retention import in_sample
 from watchkeeper.store.state import verify
@@ -242,6 +244,16 @@ def test_one_model_alone_can_be_cleared(open_world: Any) -> None:
         world.engine.erase(SUBJECT, "lons")
     with pytest.raises(StateError, match="without a name"):
         world.engine.erase("")
+
+
+def test_halves_that_wait_for_an_answer_forget_the_subject(open_world: Any) -> None:
+    world = open_world(settings())
+    half = {"request_id": ["a", "b"], "event_time": [moment(0)] * 2, "entity_id": [SUBJECT, "somebody"]}
+    more = {halves.SOURCE: ["s"] * 2, halves.RECEIVED: [moment(0)] * 2}
+    arrivals.put(world.engine.inbox, [arrivals.Batch(NAME, halves.REQUEST, pa.table(half | more))], halves.FORM)
+    assert world.engine.erase(SUBJECT).waiting == 1
+    [path] = world.engine.inbox.waiting()
+    assert arrivals.read(path).rows.column("entity_id").to_pylist() == ["somebody"]
 
 
 def test_training_data_forget_the_subject(open_world: Any, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from watchkeeper import config, events, words
-from watchkeeper.commands import keys
+from watchkeeper.commands import keep, keys
 from watchkeeper.commands.events import events as events_command
 from watchkeeper.commands.options import CONFIG, STORE, AsJson, ConfigFile, Store, err, escaped, opened, out
 from watchkeeper.comparison import compare, profile, terminal
@@ -65,6 +65,8 @@ audit = typer.Typer(help="The tamper-evident record of everything that was decid
 app.add_typer(audit, name="audit")
 app.add_typer(keys.app, name="keys")
 app.command("events")(events_command)
+app.command()(keep.erase)
+app.command()(keep.compact)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]

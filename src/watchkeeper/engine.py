@@ -142,7 +142,7 @@ class Engine:
     def take_in(self) -> Tick:
         """The first hop alone, for between two ticks."""
         tick = Tick()
-        with tick.timed("record"):
+        with self._turn, tick.timed("record"):
             self.record(tick)
         return tick
 

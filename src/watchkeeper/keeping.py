@@ -73,6 +73,7 @@ class Erasure:
     requests: int
     deleted: dict[str, Deleted] = field(default_factory=dict)
     rejects: int = 0
+    waiting: int = 0
     training_rows: int = 0
     running: list[str] = field(default_factory=list)
     state: erasure.Scrubbed = field(default_factory=erasure.Scrubbed)
@@ -204,6 +205,7 @@ class Keeping:
         traces = erasure.Traces(names, frozenset().union(*requests.values()))
         done = Erasure(*self._digest(subject), names=len(names), requests=len(traces.requests))
         done.rejects = erasure.erase_lines(self.inbox.rejects, traces)
+        done.waiting = erasure.erase_waiting(self.inbox, traces)
         for job in sorted(path.parent for path in (self.store / "jobs").glob("*/job.json")):
             if training.alive(job):
                 done.running.append(job.name)

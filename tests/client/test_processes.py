@@ -110,7 +110,7 @@ def test_a_coroutine_may_log_and_flush_without_holding_up_the_others(server: Ser
 
     flushed, longest = asyncio.run(story())
     assert flushed
-    assert longest < 0.5
+    assert longest < 2
     assert len(server.kept) == 1020
 
 

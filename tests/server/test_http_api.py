@@ -12,6 +12,7 @@ import live
 import pytest
 
 from watchkeeper.engine import Engine
+from watchkeeper.keeping import Erasure
 from watchkeeper.schema import Config
 from watchkeeper.server import ingest
 from watchkeeper.server.app import create_app
@@ -201,6 +202,8 @@ class Quiet:
 
     def acknowledge(self, incident_id: str, actor: str, note: str) -> None: ...
     def resolve(self, incident_id: str, actor: str, note: str) -> None: ...
+    def erase(self, subject: str, model: str | None, actor: str) -> Erasure:
+        raise NotImplementedError
 
 
 def test_without_an_inbox_no_events_are_taken(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ from watchkeeper.store.state import State
 
 REMEMBERED = 2.0
 """Seconds for which the keys are remembered; a key that is revoked works for so long at most."""
+ERASURES = "/api/v1/erasures"
+"""The address of what cannot be undone."""
 OPEN = ("/healthz", "/static/")
 """Addresses for everybody: whether the server lives, and style sheets and scripts, which say nothing."""
 _NO_KEY = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
@@ -64,7 +66,7 @@ def right_for(method: str, path: str) -> Right | None:
     """The right that a request needs; None for what is open to everybody."""
     if method in ("GET", "HEAD", "OPTIONS"):
         return None if path == OPEN[0] or path.startswith(OPEN[1]) else Right.READ
-    if method == "POST":
+    if method == "POST" and path != ERASURES:
         return Right.WRITE if path.startswith("/v1/") else Right.OPERATE
     return Right.ADMINISTER
 

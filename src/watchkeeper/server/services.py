@@ -11,6 +11,7 @@ from typing import Protocol
 from fastapi import Request
 
 from watchkeeper.errors import WatchkeeperError, did_you_mean
+from watchkeeper.keeping import Erasure
 from watchkeeper.schema import Config, ModelConfig
 from watchkeeper.store.arrivals import Batch
 from watchkeeper.store.inbox import Inbox
@@ -36,6 +37,9 @@ class Operations(Protocol):
 
     def acknowledge(self, incident_id: str, actor: str, note: str) -> None:
         """Take an incident on; WatchkeeperError, with a text for people, where that cannot be."""
+
+    def erase(self, subject: str, model: str | None, actor: str) -> Erasure:
+        """Erase a subject from everything that is stored, of one model or of all."""
 
     def resolve(self, incident_id: str, actor: str, note: str) -> None:
         """Declare an incident over; WatchkeeperError, with a text for people, where that cannot be."""

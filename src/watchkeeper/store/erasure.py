@@ -24,7 +24,9 @@ import sqlalchemy as sa
 from watchkeeper import records
 from watchkeeper.errors import StateError
 from watchkeeper.profiles import Profile
+from watchkeeper.store import arrivals, halves
 from watchkeeper.store.backends import quoted, sync, text
+from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.log import Deleted, Log, tables
 from watchkeeper.store.search import SHORTEST
 from watchkeeper.store.state import AUDIT, METADATA, PROFILES, State
@@ -142,18 +144,38 @@ def erase_training_rows(folder: Path, traces: Traces) -> int:
         if not path.is_file():
             continue
         rows = pq.read_table(path)
-        own = np.zeros(rows.num_rows, dtype=bool)
-        for name in (field.name for field in rows.schema if pa.types.is_string(field.type)):
-            encoded = rows.column(name).combine_chunks().dictionary_encode()
-            held = pa.array([value is not None and traces.in_text(value) for value in encoded.dictionary.to_pylist()])
-            if len(held):
-                own |= pc.take(held, encoded.indices).fill_null(False).to_numpy(zero_copy_only=False)
-        if own.any():
-            taken += int(own.sum())
+        kept = others(rows, traces)
+        if kept.num_rows < rows.num_rows:
+            taken += rows.num_rows - kept.num_rows
             sink = pa.BufferOutputStream()
-            pq.write_table(rows.filter(pa.array(~own)), sink)
+            pq.write_table(kept, sink)
             _replace(path, sink.getvalue().to_pybytes())
     return taken
+
+
+def erase_waiting(inbox: Inbox, traces: Traces) -> int:
+    """Take the subject's halves of predictions out that wait for their other ones; how many."""
+    taken = 0
+    for path in inbox.waiting():
+        if path.name.endswith(halves.FORM):
+            batch = arrivals.read(path)
+            kept = others(batch.rows, traces)
+            if kept.num_rows < batch.rows.num_rows:
+                taken += batch.rows.num_rows - kept.num_rows
+                arrivals.put(inbox, [replace(batch, rows=kept)], halves.FORM)
+                inbox.done(path)
+    return taken
+
+
+def others(rows: pa.Table, traces: Traces) -> pa.Table:
+    """The rows of which no text is one of the subject's."""
+    own = np.zeros(rows.num_rows, dtype=bool)
+    for name in (field.name for field in rows.schema if pa.types.is_string(field.type)):
+        encoded = rows.column(name).combine_chunks().dictionary_encode()
+        held = pa.array([value is not None and traces.in_text(value) for value in encoded.dictionary.to_pylist()])
+        if len(held):
+            own |= pc.take(held, encoded.indices).fill_null(False).to_numpy(zero_copy_only=False)
+    return rows.filter(pa.array(~own))
 
 
 def _replace(path: Path, data: bytes) -> None:
