@@ -237,6 +237,7 @@ def test_no_command_shows_the_help_and_an_unknown_one_is_wrong_use(run: Run) -> 
         "keys",
         "erase",
         "compact",
+        "quarantine",
     ):
         assert word in done.out + done.err
     done = run("chekc")
@@ -459,6 +460,31 @@ def test_a_server_that_others_reach_needs_a_key_first(folder: Path, run: Run) ->
     run("keys", "create", "boss", "--role", "admin")
     run("keys", "revoke", "boss")
     refused(run("serve", "--host", "0.0.0.0"), "no API key was made")
+
+
+# quarantine
+
+
+def test_the_quarantine_is_listed_and_replayed(folder: Path, run: Run) -> None:
+    assert "The quarantine is empty" in run("quarantine", "list").out
+    engine = Engine(folder / ".watchkeeper", cli.config.load(folder / "watchkeeper.yaml"))
+    engine.inbox.put(
+        [
+            {
+                "kind": "prediction", "model": "loans", "request_id": "a", "event_time": moment(0).isoformat(),
+                "features": {"amount": "much"},
+            },
+            {"kind": "prophecy"},
+        ]
+    )  # fmt: skip
+    engine.tick()
+    engine.close()
+    shown = run("quarantine", "list").out
+    assert "prophecy" in shown
+    assert "much" in shown
+    found = json.loads(run("quarantine", "list", "--json").out)
+    assert found["values"] == {"loans": [{"request_id": "a", "column": "amount", "value": "much"}]}
+    assert "next tick takes in what fits" in run("quarantine", "replay").out
 
 
 # serve

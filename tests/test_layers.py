@@ -36,6 +36,9 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: ("store", "store.*"),
     4: (
         "engine",
+        "inference",
+        "cloudevents",
+        "quarantine",
         "keeping",
         "notify",
         "timeline",

@@ -27,7 +27,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from watchkeeper import config, events, words
-from watchkeeper.commands import keep, keys
+from watchkeeper.commands import keep, keys, quarantine
 from watchkeeper.commands.events import events as events_command
 from watchkeeper.commands.options import CONFIG, STORE, AsJson, ConfigFile, Store, err, escaped, opened, out
 from watchkeeper.comparison import compare, profile, terminal
@@ -64,6 +64,7 @@ app = typer.Typer(
 audit = typer.Typer(help="The tamper-evident record of everything that was decided and done.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
 app.add_typer(keys.app, name="keys")
+app.add_typer(quarantine.app, name="quarantine")
 app.command("events")(events_command)
 app.command()(keep.erase)
 app.command()(keep.compact)

@@ -15,7 +15,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from watchkeeper import actions, channels, diagnosis, events, incidents, keeping, monitors, notify, timeline, traffic
+from watchkeeper import (
+    actions,
+    channels,
+    diagnosis,
+    events,
+    incidents,
+    keeping,
+    monitors,
+    notify,
+    quarantine,
+    timeline,
+    traffic,
+)
 from watchkeeper.errors import ConflictError, DataError
 from watchkeeper.history import History, seen
 from watchkeeper.incidents import ENGINE
@@ -118,6 +130,7 @@ class Engine:
     def _tick(self) -> Tick:
         now, tick = self.clock(), Tick()
         with tick.timed("record"):  # 1. events in the inbox become rows of the log
+            self.replay(tick, now)
             self.record(tick)
             self.join(tick, now)
         for name, model in self.config.models.items():
@@ -166,6 +179,23 @@ class Engine:
                 self._append(some, tick)
             for path in paths:
                 self.inbox.done(path)
+
+    def replay(self, tick: Tick, now: datetime) -> None:
+        """Take in what fits now of the quarantine, if somebody asked for it."""
+        with self.state.snapshot() as tx:
+            asked = tx.cursor("", quarantine.REPLAY)
+        if not asked:
+            return
+        count = {"events": quarantine.replay_events(self.inbox, self.config, now, self.protect), "values": 0}
+        for name in self.config.models:
+            given, grains = quarantine.replay_values(self.log, name, self.config)
+            count["values"] += given
+            with self.state.transaction() as tx:
+                keeping.count_again(tx, name, grains)
+        with self.state.transaction() as tx:
+            tx.set_cursor("", quarantine.REPLAY, "")
+            tx.audit(now, ENGINE, "quarantine", "replay", {"asked": asked, **count})
+        tick.rows["replay"] += sum(count.values())
 
     def join(self, tick: Tick, now: datetime) -> None:
         """Make predictions of the halves whose other one has come; what waits on is written anew before that."""

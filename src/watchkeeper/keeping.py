@@ -53,6 +53,12 @@ def to_count(tx: Transaction, model: str, *found: Iterable[datetime]) -> list[li
     return [[start for start in sorted({*some}) if start >= since] for some in ([*first, *again], *rest)]
 
 
+def count_again(tx: Transaction, model: str, grains: Iterable[datetime]) -> None:
+    """Have grains summarised again, though they received nothing."""
+    again = {*json.loads(tx.cursor(model, AGAIN) or "[]")} | {at.isoformat() for at in grains}
+    tx.set_cursor(model, AGAIN, json.dumps(sorted(again)))
+
+
 def is_behind(tx: Transaction, model: str) -> bool:
     """Whether some grains are to be summarised again for what they lost."""
     return (tx.cursor(model, AGAIN) or "[]") != "[]"
@@ -227,10 +233,7 @@ class Keeping:
         deleted, grains = erasure.erase_rows(self.log, name, config.grain if config else "1d", requests)
         if grains and config:
             with self.state.transaction() as tx:
-                again = {*json.loads(tx.cursor(name, AGAIN) or "[]")} | {
-                    at.replace(tzinfo=UTC).isoformat() for at in grains
-                }
-                tx.set_cursor(name, AGAIN, json.dumps(sorted(again)))
+                count_again(tx, name, [at.replace(tzinfo=UTC) for at in grains])
         return deleted
 
     def _digest(self, subject: str) -> tuple[str, str]:

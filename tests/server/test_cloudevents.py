@@ -13,9 +13,10 @@ import httpx
 import live
 import pytest
 
+from watchkeeper.cloudevents import KINDS
 from watchkeeper.engine import Engine
 from watchkeeper.schema import Config
-from watchkeeper.server.cloudevents import KINDS, MANY, ONE
+from watchkeeper.server.cloudevents import MANY, ONE
 
 COLUMNS = {"age": {"kind": "numeric"}, "city": {"kind": "categorical"}}
 SETTINGS = Config.model_validate(

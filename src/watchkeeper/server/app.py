@@ -8,12 +8,13 @@ from datetime import datetime
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers as RequestHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from watchkeeper.errors import QuestionError, StateError, WatchkeeperError
-from watchkeeper.server import answers, api, assets, cloudevents, erasures, incident_pages, ingest, pages
+from watchkeeper.server import answers, api, assets, cloudevents, erasures, incident_pages, ingest, pages, quarantine
 from watchkeeper.server.access import Access
 from watchkeeper.server.commit import Committer
 from watchkeeper.server.rendering import page
@@ -25,7 +26,7 @@ __all__ = ["ROUTERS", "Operations", "create_app"]
 
 ROUTERS = (
     ingest.router, cloudevents.router, pages.router, incident_pages.router, api.router, answers.router,
-    erasures.router, assets.router,
+    erasures.router, quarantine.router, assets.router,
 )  # fmt: skip
 """The routes are tried in this order, so those that are asked for most come first."""
 MACHINES = ("/api/", "/v1/", "/healthz", "/static/")
@@ -94,6 +95,13 @@ class Headers:
         await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
+def refuse_foreign(scope: Scope) -> None:
+    """Refuse what a page of another site has a browser send: it would come with the browser's own rights."""
+    site = RequestHeaders(scope=scope).get("sec-fetch-site", "none")
+    if scope["method"] not in ("GET", "HEAD", "OPTIONS") and site not in ("none", "same-origin"):
+        raise RequestError(403, "this request was made by a page of another site", "make it from a page of this server")
+
+
 class Guard:
     """Lets a request through to its route if it may be served."""
 
@@ -103,6 +111,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
+                refuse_foreign(scope)
                 await self.access.check(scope)
             except WatchkeeperError as problem:
                 response = answer(Request(scope), problem)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from watchkeeper import inference
 from watchkeeper.errors import DataError
 from watchkeeper.schema import InferenceConfig, ModelConfig
-from watchkeeper.server import inference
 
 MODEL = ModelConfig.model_validate({"columns": {"age": {"kind": "numeric"}, "city": {"kind": "categorical"}}})
 ONE = ModelConfig.model_validate({"columns": {"age": {"kind": "numeric"}}})
