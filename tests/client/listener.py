@@ -50,8 +50,9 @@ class Server:
     close: Callable[[], None] = lambda: None
 
 
-def serve(port: int = 0) -> Server:
-    found = Server()
+def serve(port: int = 0, kept: list[dict[str, Any]] | None = None) -> Server:
+    """A server that goes on with the list of an earlier one, if that is given."""
+    found = Server(kept=[] if kept is None else kept)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -87,7 +88,15 @@ def serve(port: int = 0) -> Server:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    until = monotonic() + 10
+    while True:
+        try:
+            server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+            break
+        except OSError:  # a connection of somebody else has the port, for a moment
+            if monotonic() > until:
+                raise
+            sleep(0.1)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
 

@@ -265,15 +265,13 @@ def test_nothing_that_was_safe_is_lost_when_clients_are_killed(tmp_path: Path) -
         if up:
             server.close()
         else:
-            server = serve(port(where))
-            server.kept = kept
+            server = serve(port(where), kept)
         up = not up
         sleep(chance.random())
         for worker in workers:
             safe |= killed(worker)
     if not up:
-        server = serve(port(where))
-        server.kept = kept
+        server = serve(port(where), kept)
     try:
         with Client(where, model="delays", spool=tmp_path) as last:
             assert last.flush()
