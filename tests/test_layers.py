@@ -67,6 +67,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "charts",
         "charts.*",
         "report",
+        "replay",
         "exporters",
         "server",
         "server.*",

@@ -30,6 +30,7 @@ from watchkeeper import config, events, words
 from watchkeeper.commands import keep, keys, quarantine
 from watchkeeper.commands.events import events as events_command
 from watchkeeper.commands.options import CONFIG, STORE, AsJson, ConfigFile, Store, err, escaped, opened, out
+from watchkeeper.commands.replay import replay
 from watchkeeper.comparison import compare, profile, terminal
 from watchkeeper.comparison.contract import propose
 from watchkeeper.demo.story import SERVING, Demo, Story
@@ -68,6 +69,7 @@ app.add_typer(quarantine.app, name="quarantine")
 app.command("events")(events_command)
 app.command()(keep.erase)
 app.command()(keep.compact)
+app.command()(replay)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]

@@ -123,13 +123,14 @@ def gate(scores: pa.Table, confidence: float) -> Estimate:
         confidence: of each end of the interval.
     """
     label = scores.column("label").to_numpy()
-    losses = [_loss(label, scores.column(name).to_numpy()) for name in ("candidate", "champion")]
+    losses = [log_losses(label, scores.column(name).to_numpy()) for name in ("candidate", "champion")]
     gap = losses[0] - losses[1]
     estimate = mean(float(gap.sum()), float((gap**2).sum()), len(gap), 1 - confidence)
     return estimate.about(candidate=float(losses[0].mean()), champion=float(losses[1].mean()))
 
 
-def _loss(label: Any, score: Any) -> Any:
+def log_losses(label: Any, score: Any) -> Any:
+    """The log loss of each row; labels 0 or 1 and scores, shape (rows,)."""
     kept = np.clip(score, CLIP, 1 - CLIP)
     return -np.where(label == 1, np.log(kept), np.log1p(-kept))
 

@@ -15,6 +15,7 @@ from watchkeeper.stats.estimates import (
     difference,
     mean,
     mean_of_counts,
+    paired_difference,
     proportion,
     quantile,
     rate,
@@ -228,3 +229,45 @@ def test_a_standard_deviation_of_few_rows_has_no_interval_and_of_one_value_no_wi
     assert (constant.value, constant.low, constant.high) == (0, 0, 0)
     even = standard_deviation_of_counts(some, np.array([50.0, 50.0]), 0.01)
     assert even.low < even.value < even.high
+
+
+# paired shares
+
+
+def test_a_paired_difference_of_many_trials_is_walds() -> None:
+    n, gained, lost = 1_000_000, 60_000, 20_000
+    found = paired_difference(gained, lost, n, 0.025)
+    half = 1.959964 * ((gained + lost - (gained - lost) ** 2 / n) / n**2) ** 0.5  # Agresti 2013, section 11.1
+    assert found.value == pytest.approx(0.04)
+    assert (found.high - found.value, found.value - found.low) == pytest.approx((half, half), rel=0.02)
+
+
+def test_a_paired_difference_is_the_negative_of_its_reverse() -> None:
+    one, two = paired_difference(9, 3, 80, 0.025), paired_difference(3, 9, 80, 0.025)
+    assert (one.value, one.low, one.high) == pytest.approx((-two.value, -two.high, -two.low))
+    none = paired_difference(0, 0, 80, 0.025)
+    assert none.value == 0
+    assert none.high == -none.low == pytest.approx(proportion(0, 80, 0.025).high)
+    assert paired_difference(0, 0, 0, 0.025) == Estimate.absent(0)
+
+
+@pytest.mark.parametrize("n", [30, 200])
+@pytest.mark.parametrize(("a", "b"), [(0.02, 0.02), (0.2, 0.2), (0.45, 0.45), (0.3, 0.05), (0.01, 0.5)])
+def test_a_paired_difference_misses_as_seldom_as_it_says(n: int, a: float, b: float) -> None:
+    alpha, times = 0.025, 20_000
+    drawn, often = np.unique(
+        np.random.default_rng(5).multinomial(n, [a, b, 1 - a - b], times), axis=0, return_counts=True
+    )
+    found = [paired_difference(int(gained), int(lost), n, alpha) for gained, lost, _ in drawn]
+    below = sum(k for e, k in zip(found, often, strict=True) if e.low > a - b) / times
+    above = sum(k for e, k in zip(found, often, strict=True) if e.high < a - b) / times
+    assert max(below, above) <= alpha * 1.15
+
+
+def test_a_paired_difference_sees_more_than_the_two_shares_apart() -> None:
+    n = 1000  # 800 right both times: the two shares are 0.85 and 0.81
+    paired = paired_difference(50, 10, n, 0.025)
+    apart = difference(proportion(850, n, 0.025), proportion(810, n, 0.025))
+    assert paired.value == pytest.approx(apart.value)
+    assert paired.low > 0.02
+    assert apart.low < 0.01

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import httpx
 import pyarrow as pa
+import pyarrow.parquet as pq
 import typer
 
 from watchkeeper import config
@@ -166,7 +167,7 @@ class _Incoming(io.RawIOBase):
 def from_file(path: Path) -> pa.RecordBatchReader:
     """The predictions that were exported to a Parquet file. Raises DataError where it is none."""
     try:
-        file = pa.parquet.ParquetFile(path)
+        file = pq.ParquetFile(path)
     except (OSError, pa.ArrowInvalid) as problem:
         raise DataError(f"{path} cannot be read as a Parquet file: {problem}") from problem
     return pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches())
