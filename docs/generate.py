@@ -26,8 +26,9 @@ import watchkeeper.notify  # noqa: F401  importing these fills the registries of
 from watchkeeper.channels import CHANNELS, ChannelType
 from watchkeeper.cli import app
 from watchkeeper.metrics import METRICS, Metric
-from watchkeeper.schema import Ago, Config, Size
+from watchkeeper.schema import Ago, Config
 from watchkeeper.server.app import ROUTERS
+from watchkeeper.settings import Size
 from watchkeeper.windows import show_duration
 
 PAGES = Path(__file__).parent / "reference"

@@ -22,7 +22,8 @@ import pyarrow as pa
 from watchkeeper.channels import Notice
 from watchkeeper.engine import Engine, Tick
 from watchkeeper.records import Action, Delivery, Incident, Point, Rollout, Transition, Verdict
-from watchkeeper.schema import Config, StoreConfig
+from watchkeeper.schema import Config
+from watchkeeper.settings import StoreConfig
 from watchkeeper.store.state import verify
 from watchkeeper.windows import DAY, Window
 

@@ -9,9 +9,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from small_world import (
@@ -374,6 +376,78 @@ def test_two_engines_on_one_database_do_together_what_one_does_alone(
     assert [found[key] for key in counted] == [expected[key] for key in counted]
     for world in (alone, *pair):
         world.engine.close()
+
+
+class Theirs:
+    """A table of predictions in a DuckDB file of somebody else's."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run(
+            "CREATE TABLE scored (id VARCHAR, moment TIMESTAMP, model_version VARCHAR, p DOUBLE, latency_ms DOUBLE,"
+            " status VARCHAR, amount DOUBLE, country VARCHAR, paid_back BOOLEAN)"
+        )
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> None:
+        with duckdb.connect(str(self.path)) as connection:
+            connection.executemany(sql, values) if values else connection.execute(sql)
+
+    def day(self, day: int, change: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
+        rows = []
+        for i in range(ROWS):
+            event = prediction(i, day)
+            change(event)
+            at = datetime.fromisoformat(event["event_time"]).replace(tzinfo=None)
+            told = [event["request_id"], at, event["version"], event["score"], event["latency_ms"], event["status"]]
+            rows.append((*told, *event["features"].values(), bool(outcome(i, day)["label"])))
+        self.run("INSERT INTO scored VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    @property
+    def settings(self) -> Config:
+        columns = {"request_id": "id", "event_time": "moment", "version": "model_version", "score": "p"}
+        columns["label"] = "paid_back"
+        return config(events={"url": f"duckdb:///{self.path}", "table": "scored", "columns": columns})
+
+
+def test_a_table_that_others_keep_is_watched_like_events_that_are_logged(tmp_path: Path) -> None:
+    theirs = Theirs(tmp_path / "theirs.duckdb")
+    world, logged = World(tmp_path / "one", theirs.settings), World(tmp_path / "two")
+    for day in range(5):
+        change = sentinel if day in (1, 2) else lambda _: None
+        theirs.day(day, change)
+        logged.day(day, change=change)
+        size = theirs.path.read_bytes()
+        steps = logged.at(day + 1).steps
+        assert [step.after for step in world.at(day + 1).steps] == [step.after for step in steps]
+        assert theirs.path.read_bytes() == size, "nothing is written to it"
+
+    def judged(of: World) -> list[Any]:
+        return sorted((v.monitor, v.column, v.window.end, v.value, v.n, v.status) for v in of.rows(Verdict))
+
+    assert judged(world) == judged(logged) != []
+    assert world.rows(Incident)[0].evidence["samples"].keys() == logged.rows(Incident)[0].evidence["samples"].keys()
+    assert world.at(5).tick.rows["summarise"] == 0, "what was counted is not counted again"
+    world.engine.inbox.put([prediction(1, 0)])
+    assert world.at(5).tick.rows["reject"] == 1
+    assert "read from scored; nothing can be logged of it here" in world.rejects()[0]["reason"]
+    for each in (world, logged):
+        each.engine.close()
+
+
+def test_a_table_that_cannot_be_read_holds_nothing_else_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    theirs = Theirs(tmp_path / "theirs.duckdb")
+    other = config().models[NAME]
+    settings = theirs.settings.model_copy(update={"models": {NAME: theirs.settings.models[NAME], "other": other}})
+    world = World(tmp_path / "store", settings, referred=False)
+    theirs.day(0)
+    away = theirs.path.rename(tmp_path / "away")
+    world.engine.inbox.put([prediction(i, 0, name="other") for i in range(ROWS)])
+    assert world.at(1).tick.rows["unreadable"] == 1
+    assert "read again at the next tick: there is no file" in caplog.text
+    assert {point.model for point in world.rows(Point)} == {"other"}
+    away.rename(theirs.path)
+    assert world.at(1.5).tick.rows["summarise"] == ROWS
+    world.engine.close()
 
 
 def at_once(work: Callable[[World], object], worlds: Sequence[World]) -> None:

@@ -17,14 +17,13 @@ from watchkeeper.schema import (
     ChannelConfig,
     ColumnConfig,
     Config,
-    KeyConfig,
     Kind,
     ModelConfig,
     MonitorConfig,
-    RetentionConfig,
     RetrainConfig,
     RolloutConfig,
 )
+from watchkeeper.settings import KeyConfig, RetentionConfig
 from watchkeeper.windows import DAY, HOUR, Window
 
 COLUMNS = {"age": {"kind": "numeric"}, "country": {"kind": "categorical"}}

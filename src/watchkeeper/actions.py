@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -118,8 +118,10 @@ def step(before: Action | None, after: Action, now: datetime) -> Transition:
 class Retraining:
     """Carries out retrainings: claims them, gathers their data, starts their processes, gates what they made."""
 
-    def __init__(self, state: State, log: Log, registry: Registry, config: Config, jobs: Path) -> None:
-        self.state, self.log, self.registry, self.config, self.jobs = state, log, registry, config, jobs
+    def __init__(
+        self, state: State, log_of: Callable[[str], Log], registry: Registry, config: Config, jobs: Path
+    ) -> None:
+        self.state, self.log_of, self.registry, self.config, self.jobs = state, log_of, registry, config, jobs
 
     def start(self, action: Action, now: datetime, patience: timedelta) -> Action:
         """Claim a planned retraining and start its process; wait for it up to `patience`.
@@ -154,7 +156,7 @@ class Retraining:
     def _rows(self, model: str, facts: dict[str, Any]) -> tuple[pa.Table, pa.Table]:
         """The labelled rows to train on, and those held out."""
         window, held_out = _window(facts["window"]), _window(facts["hold_out"])
-        rows = self.log.labelled(model, window, [_window(ends) for ends in facts["excluded"]])
+        rows = self.log_of(model).labelled(model, window, [_window(ends) for ends in facts["excluded"]])
         if (share := self.config.models[model].retention.keep) is not None:  # of older rows no more are there
             rows = sampled(rows, share)
         cut = pa.scalar(held_out.start.replace(tzinfo=None), pa.timestamp("us"))
@@ -203,7 +205,7 @@ class Retraining:
         made = {**action.detail, **facts, "action": action.id}
         with self.state.snapshot() as tx:
             crowned = [version for _, version in tx.champions(action.model)]
-        taken = [*crowned, *self.log.versions(action.model)]
+        taken = [*crowned, *self.log_of(action.model).versions(action.model)]
         manifest = self.registry.add(
             action.model, folder / "candidate", found["loader"], made, key=action.id, taken=taken
         )

@@ -38,8 +38,8 @@ from watchkeeper.engine import Engine
 from watchkeeper.errors import DataError, StateError, WatchkeeperError
 from watchkeeper.incidents import NEW
 from watchkeeper.records import ALL, Incident, IncidentState, Reason, Rollout, RolloutState, Status, Transition, Verdict
-from watchkeeper.schema import StoreConfig
 from watchkeeper.server.app import create_app
+from watchkeeper.settings import StoreConfig
 from watchkeeper.store.files import write
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.places import STATE, open_state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections import Counter, defaultdict
@@ -28,7 +29,7 @@ from watchkeeper import (
     timeline,
     traffic,
 )
-from watchkeeper.errors import ConflictError, DataError
+from watchkeeper.errors import ConflictError, DataError, StateError
 from watchkeeper.history import History, seen
 from watchkeeper.incidents import ENGINE
 from watchkeeper.monitors import Watch
@@ -50,8 +51,10 @@ from watchkeeper.segments import is_named
 from watchkeeper.store import arrivals, halves, log, places, privacy
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.state import Transaction
+from watchkeeper.store.warehouse import Warehouse
 from watchkeeper.windows import Window, floor, starts, together
 
+_log = logging.getLogger(__name__)
 FEW, MANY = 100, 10_000
 """Rows from which a model without reference data gets its grids: once its first grain is over, and before that."""
 LOOK_BACK = 1000
@@ -106,16 +109,23 @@ class Engine:
         self.state = places.open_state(config.store, store)
         self.inbox = Inbox(store, lambda event: privacy.protect_event(event, config, self.keys))
         self.registry = Registry(store / "registry")
-        self.retraining = actions.Retraining(self.state, self.log, self.registry, config, store / "jobs")
+        self.retraining = actions.Retraining(self.state, self.log_of, self.registry, config, store / "jobs")
         self.keeping = keeping.Keeping(store, self.state, self.log, self.inbox, config, self.keys)
         self._turn = threading.Lock()
+        self.tables = {name: Warehouse(name, m, m.events) for name, m in config.models.items() if m.events}
         for name, model in config.models.items():
-            self.log.open_model(name, model)
+            self.log_of(name).open_model(name, model)
         with self.state.transaction() as tx:
             if tx.put_config(config.version, config.model_dump(mode="json"), clock(), ENGINE):
                 tx.audit(clock(), ENGINE, "config", config.version, {"models": sorted(config.models)})
 
+    def log_of(self, name: str) -> log.Log:
+        """Where the events of a model are."""
+        return self.tables.get(name, self.log)
+
     def close(self) -> None:
+        for table in self.tables.values():
+            table.close()
         self.log.close()
         self.state.close()
         if self.held:
@@ -135,7 +145,7 @@ class Engine:
             self.join(tick, now)
         for name, model in self.config.models.items():
             with tick.timed("summarise"):  # 2. grains that received rows become profiles
-                self.summarise(name, model, tick)
+                self._summarised(name, model, tick)
             with tick.timed("judge"), self.state.transaction() as tx:
                 points = self.measure(tx, name, model, now)  # 3. profiles become points
                 verdicts = self.judge(tx, model, points, tick)  # 4. points become verdicts
@@ -187,7 +197,7 @@ class Engine:
         if not asked:
             return
         count = {"events": quarantine.replay_events(self.inbox, self.config, now, self.protect), "values": 0}
-        for name in self.config.models:
+        for name in {*self.config.models} - {*self.tables}:
             given, grains = quarantine.replay_values(self.log, name, self.config)
             count["values"] += given
             with self.state.transaction() as tx:
@@ -246,7 +256,8 @@ class Engine:
     def _append(self, found: Sequence[tuple[Path, arrivals.Batch]], tick: Tick) -> None:
         """Store batches of one shape at once; if the log cannot take them, one by one, to keep the others."""
         batch = found[0][1]
-        store = self.log.append if batch.kind == events.PREDICTION else self.log.append_outcomes
+        own = self.log_of(batch.model)
+        store = own.append if batch.kind == events.PREDICTION else own.append_outcomes
         try:
             stored = store(batch.model, arrivals.together([self.protect(one).rows for _, one in found]))
         except (DataError, pa.ArrowInvalid, UnicodeError) as problem:
@@ -272,49 +283,60 @@ class Engine:
 
     # 2. summarise
 
+    def _summarised(self, name: str, model: ModelConfig, tick: Tick) -> None:
+        """Summarise; a table of others that cannot be read now holds up no other model, and is read by a later tick."""
+        try:
+            self.summarise(name, model, tick)
+        except StateError as problem:
+            if name not in self.tables:
+                raise
+            tick.rows["unreadable"] += 1
+            _log.warning("the events of %s are read again at the next tick: %s", name, problem)
+
     def summarise(self, name: str, model: ModelConfig, tick: Tick) -> None:
         """Summarise again the grains that received predictions or labels since the last time, and every grain once
         where the configuration has gained segments."""
         with self.state.transaction() as tx:
-            done, arrival = int(tx.cursor(name, "arrival") or 0), self.log.arrival(name)
+            own, done = self.log_of(name), tx.cursor(name, "arrival")
+            news = own.news(name, done, model.grain, self.clock())
             fresh = {*model.segmentations} - {*map(tuple, json.loads(tx.cursor(name, "parted") or "[]"))}
-            if not arrival or (arrival == done and not fresh and not keeping.is_behind(tx, name)):
+            if not news.some or (news.cursor == done and not fresh and not keeping.is_behind(tx, name)):
                 return
             if not tx.grids(name):
                 if not self._enough_for_grids(name, model):
                     return
-                tx.put_grids(name, traffic.first_grids(model, self.log.first_rows(name)))
+                tx.put_grids(name, traffic.first_grids(model, own.first_rows(name)))
             for gained in traffic.without_grid(model, tx.grids(name)):
-                rows = self.log.first_rows(name, gained)
+                rows = own.first_rows(name, gained)
                 if rows.num_rows:
                     tx.put_grids(name, traffic.first_grids(model, rows))
             for gained in traffic.without_vocabulary(model, tx.vocabularies(name)):
-                rows = self.log.first_rows(name, gained)
+                rows = own.first_rows(name, gained)
                 if rows.num_rows:
                     tx.put_vocabularies(name, traffic.first_vocabularies(model, rows))
             if fresh:
-                tx.put_segmentations(name, traffic.first_segments(model, self.log.first_rows(name)))
+                tx.put_segmentations(name, traffic.first_segments(model, own.first_rows(name)))
             segments = traffic.segments(tx, name, model)
-            by_rows, by_labels = keeping.to_count(tx, name, *self.log.touched(name, done, model.grain))
+            by_rows, by_labels = keeping.to_count(tx, name, news.by_rows, news.by_labels)
             whole = by_rows
             if fresh:
-                [whole] = keeping.to_count(tx, name, [*by_rows, *self.log.touched(name, 0, model.grain)[0]])
+                [whole] = keeping.to_count(tx, name, [*by_rows, *own.touched(name, 0, model.grain)[0]])
             plans = traffic.plans(model, tx.grids(name), tx.vocabularies(name))
             for grains, touched in (
                 (whole, plans),  # labels change the counts by label alone
                 (sorted({*by_labels} - {*whole}), [plan for plan in plans if plan.by_label]),
             ):
-                parts = self.log.profiles(name, touched, grains, model.grain, segments)
+                parts = own.profiles(name, touched, grains, model.grain, segments)
                 tx.put_profiles(name, parts, grains, [plan.name for plan in touched])
                 tick.rows["summarise"] += sum(p.profile.n for p in parts if (p.column, p.segment) == ("status", ALL))
             late = [{*old, *new} for old, new in zip(_late(tx, name), (by_rows, by_labels), strict=True)]
             tx.set_cursor(name, "late", json.dumps([sorted(at.isoformat() for at in kind) for kind in late]))
-            tx.set_cursor(name, "arrival", str(arrival))
+            tx.set_cursor(name, "arrival", news.cursor)
             tx.set_cursor(name, "parted", json.dumps(model.segmentations))
 
     def _enough_for_grids(self, name: str, model: ModelConfig) -> bool:
         """Whether what was logged says enough of a model without reference data: grids, once chosen, stay."""
-        first, rows = self.log.extent(name)
+        first, rows = self.log_of(name).extent(name)
         over = first is not None and floor(first, model.grain_length) + model.grain_length <= self.clock()
         return rows >= (FEW if over else MANY)
 
@@ -448,7 +470,7 @@ class Engine:
         for column, shown in [*strongest.items()][:SAMPLED]:
             segment, order = shown["segment"], diagnosis.sample_order(shown["metric"], incident.cause)
             within = (segments[segment], segment) if segment else None
-            samples[place(column, segment)] = self.log.samples(
+            samples[place(column, segment)] = self.log_of(incident.model).samples(
                 incident.model, windows[column, segment], order, column, within=within
             )
         return {**evidence, "samples": samples}

@@ -52,7 +52,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
 }
 """The keys of each kind of event, in the order they are written."""
 
-RESERVED = frozenset({*_PREDICTION, "arrival", "label", "grain_start", "(hash)"})
+RESERVED = frozenset({*_PREDICTION, "arrival", "label", "grain_start", "(hash)", "(label)"})
 """Names that a feature cannot bear, since they have a meaning of their own."""
 
 _BESIDE = ("kind", "model", "features")

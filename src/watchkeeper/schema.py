@@ -19,19 +19,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from watchkeeper.errors import ConfigError, did_you_mean
-from watchkeeper.events import RESERVED
+from watchkeeper.events import FIELDS, RESERVED
 from watchkeeper.records import Severity
+from watchkeeper.settings import (
+    Duration,
+    EventsConfig,
+    KeyConfig,
+    PrivacyConfig,
+    RetentionConfig,
+    StoreConfig,
+    Strict,
+    duration,
+)
 from watchkeeper.windows import DAY, GRAINS, Window, parse_duration, show_duration
-
-
-def _duration(value: Any) -> timedelta:
-    """A duration as written, or a timedelta that can be written as one; a bare number would leave its unit open."""
-    if isinstance(value, timedelta) and value > timedelta(0) and not value.microseconds:
-        return value
-    return parse_duration(str(value))
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(show_duration, when_used="json")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def _baseline(value: Any) -> timedelta | Ago | str | None:
             raise ValueError(f'"{value}" looks back {times} times; write 1 to {MOST_TIMES}')
         return Ago(parse_duration(shift[2]), times)
     try:
-        return _duration(value)
+        return duration(value)
     except ConfigError:
         raise ConfigError(
             f'"{value}" is no baseline; write reference, previous, a duration such as 28d, or how long ago, such as'
@@ -107,10 +107,6 @@ def _differ_beyond_case(names: Iterable[str], what: str) -> None:
     for name in names:
         if (other := seen.setdefault(name.lower(), name)) != name:
             raise ValueError(f'two {what} are called "{other}" and "{name}", which differ only in case; rename one')
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _word(value: Any) -> Any:
@@ -353,80 +349,6 @@ class RolloutConfig(Strict):
         return self
 
 
-class PrivacyConfig(Strict):
-    """What is kept of a model's fields that are no features.
-
-    `entity_id` and `context` are stored as they come unless they are protected: a pseudonymised `entity_id` is a keyed
-    hash, a masked `context` keeps its keys and the shapes of its values. `undeclared` is what becomes of the values of
-    columns that the configuration does not name, which are set aside. Values that fewer rows share than `k_anonymity`
-    are never named in what is kept of a column: with it that holds for every categorical column, without it for the
-    sensitive ones, from 5 rows on.
-    """
-
-    entity_id: Literal["pseudonymise", "drop"] | None = None
-    context: Literal["mask", "drop"] | None = None
-    undeclared: Literal["mask", "drop"] | None = None
-    k_anonymity: int | None = Field(default=None, ge=2, le=1000)
-
-
-class KeyConfig(Strict):
-    """Where the key of pseudonyms is: `env:NAME`, a variable, or `file:PATH`, a file outside of the store.
-
-    The key is at least 32 characters that nobody can guess, such as `openssl rand -hex 32` gives. To rotate it, move
-    it to `previous_keys` and name a new one: new rows get pseudonyms by the new key, and a subject is found by all.
-    """
-
-    key: str | None = None
-    previous_keys: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _names_places(self) -> KeyConfig:
-        previous = [(("previous_keys", i), written) for i, written in enumerate(self.previous_keys)]
-        for place, written in ((("key",), self.key), *previous):
-            if written is not None and not re.fullmatch(r"env:[A-Za-z_]\w*|file:.+", written):
-                raise ConfigError(
-                    "must say where the key is, env:NAME or file:PATH; never write the key itself here", place
-                )
-        if self.previous_keys and self.key is None:
-            raise ConfigError("there are previous keys and no key; add key", ("previous_keys",))
-        return self
-
-
-_UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-
-def _size(value: Any) -> int:
-    """Bytes, from how they are written."""
-    if isinstance(value, int) and value >= _UNITS["MB"]:
-        return value
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Z]B)", str(value).strip())
-    if not found or found[2] not in _UNITS or not float(found[1]):
-        raise ConfigError(f'"{value}" is no size; write a number and MB, GB or TB, such as 20GB')
-    return round(float(found[1]) * _UNITS[found[2]])
-
-
-def show_size(size: int) -> str:
-    """The form in which a size is written in a configuration."""
-    unit = next((u for u in ("TB", "GB") if size >= _UNITS[u]), "MB")
-    return f"{size / _UNITS[unit]:g}{unit}"
-
-
-Size = Annotated[int, BeforeValidator(_size), PlainSerializer(show_size, when_used="json")]
-
-
-class RetentionConfig(Strict):
-    """How long raw rows stay: predictions, their outcomes and what was set aside. Summaries stay.
-
-    Rows older than `age` are deleted, and the oldest ones beyond `size`, whole grains at a time. With `keep`, such as
-    0.1, only this share of the rows stays once `label_delay` is over: those with the smallest hashes of their request
-    ids, which are the same ones always, so each of them stands for 1/keep rows.
-    """
-
-    age: Duration | None = None
-    size: Size | None = None
-    keep: float | None = Field(default=None, gt=0, lt=1)
-
-
 class InferenceConfig(Strict):
     """How the requests and answers that an inference server reports become predictions.
 
@@ -466,7 +388,7 @@ class ModelConfig(Strict):
     threshold: float = Field(default=0.5, gt=0, lt=1)
     label_delay: Duration = DAY
     label_coverage: float = Field(default=0.8, gt=0, le=1)
-    alarm_budget: dict[Severity, float] = {Severity.P0: 0.1, Severity.P1: 0.5, Severity.P2: 2.0}
+    alarm_budget: dict[Severity, float] = Field(default={Severity.P0: 0.1, Severity.P1: 0.5, Severity.P2: 2.0})
     monitors: tuple[MonitorConfig, ...] | None = None
     resolve_after: Duration = timedelta(days=3)
     segments: tuple[str | tuple[str, ...], ...] = ()
@@ -478,6 +400,7 @@ class ModelConfig(Strict):
     inference: InferenceConfig = InferenceConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     retention: RetentionConfig = RetentionConfig()
+    events: EventsConfig | None = None
 
     @model_validator(mode="after")
     def _names_and_times_fit(self) -> ModelConfig:
@@ -509,7 +432,32 @@ class ModelConfig(Strict):
         if not self.stored:
             raise ConfigError("every column is dropped, so there is nothing to watch; keep one", ("columns",))
         self._rows_stay_long_enough()
+        if self.events:
+            self._table_fits(self.events)
         return self
+
+    def _table_fits(self, events: EventsConfig) -> None:
+        """What others keep cannot be protected or deleted here."""
+        fields = [name for kind in FIELDS.values() for name in kind if name not in ("kind", "model", "features")]
+        for name in events.columns:
+            if name not in (known := [*fields, *self.stored]):
+                hint = did_you_mean(name, known)
+                raise ConfigError(f'there is no field or feature "{name}"; {hint}', ("events", "columns", name))
+        if events.look_back % self.grain_length or events.look_back < self.label_delay:
+            raise ConfigError(
+                f"must be a multiple of the grain {self.grain}, and no shorter than label_delay, or labels"
+                f" would never be seen; found {show_duration(events.look_back)}",
+                ("events", "look_back"),
+            )
+        if self.retention != RetentionConfig():
+            raise ConfigError("nothing is deleted from a table that others keep; leave retention out", ("retention",))
+        wanted = [self.privacy.entity_id, self.privacy.context, *(c.sensitive for c in self.stored.values())]
+        if any(wanted):
+            raise ConfigError(
+                "a table that others keep is read as it is, so nothing in it can be masked or pseudonymised; drop the"
+                " column, or protect it in a view",
+                ("events",),
+            )
 
     def _rows_stay_long_enough(self) -> None:
         age, needed = self.retention.age, self.label_delay + self.grain_length
@@ -586,38 +534,11 @@ class ChannelConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
-class StoreConfig(Strict):
-    """Which databases hold the `state` and the `events`, where these are not the files in the store's folder.
-
-    Each is the address of a Postgres, such as `postgresql://watchkeeper@host/models`, or `env:NAME`, the variable that
-    holds the address. A password stands in a variable or in `~/.pgpass`, never here. Both may be the same database.
-    Several engines, each with a folder of its own, may share them.
-    """
-
-    state: str | None = None
-    events: str | None = None
-
-    @model_validator(mode="after")
-    def _are_addresses(self) -> StoreConfig:
-        for place, written in (("state", self.state), ("events", self.events)):
-            if written is None or re.fullmatch(r"env:[A-Za-z_]\w*", written):
-                continue
-            if not re.match(r"postgres(ql)?://", written):
-                raise ConfigError(
-                    "must be the address of a Postgres, such as postgresql://user@host/database, or env:NAME; leave it"
-                    " out to use the file in the store's folder",
-                    (place,),
-                )
-            if re.match(r"\w+://[^/@?]*:[^/]*@", written) or "password=" in written:
-                raise ConfigError("holds a password; write env:NAME, and the whole address in that variable", (place,))
-        return self
-
-
 class Config(Strict):
     """A whole configuration: `watchkeeper.yaml`."""
 
     models: dict[str, ModelConfig]
-    channels: dict[str, ChannelConfig] = {}
+    channels: dict[str, ChannelConfig] = Field(default={})
     privacy: KeyConfig = KeyConfig()
     store: StoreConfig = StoreConfig()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from watchkeeper.errors import ConfigError, StateError
-from watchkeeper.schema import StoreConfig
+from watchkeeper.settings import StoreConfig
 from watchkeeper.store.backends import DuckDB
 from watchkeeper.store.places import Held, open_events, open_state
 from watchkeeper.store.postgres import Postgres

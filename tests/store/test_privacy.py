@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchkeeper.errors import ConfigError
-from watchkeeper.schema import Config, KeyConfig, ModelConfig
+from watchkeeper.schema import Config, ModelConfig
+from watchkeeper.settings import KeyConfig
 from watchkeeper.store.privacy import Key, Keys, is_protected, load_keys, protect, protect_event, shape
 
 NEW, OLD = "n" * 32, "o" * 32

@@ -23,6 +23,7 @@ from watchkeeper.store.files import held
 from watchkeeper.store.log import Log
 from watchkeeper.store.places import EVENTS, open_events
 from watchkeeper.store.questions import Order
+from watchkeeper.store.warehouse import Warehouse
 
 Where = Annotated[
     list[str] | None,
@@ -87,6 +88,11 @@ def _from_store(ask: Ask) -> Iterator[pa.RecordBatchReader]:
         raise ConfigError(f'{ask.config_file} has no model "{ask.model}"; {near}')
     file, keys = ask.store / EVENTS, privacy.load_keys(settings.privacy, ask.store)
     question = questions.read(settings.models[ask.model], keys, datetime.now(UTC), **ask.typed)
+    model = settings.models[ask.model]
+    if model.events:
+        with closing(Warehouse(ask.model, model, model.events)) as table, table.answer(ask.model, question) as batches:
+            yield exports.described(batches, ask.model, question, settings)
+        return
     if settings.store.events is None and not file.is_file():
         raise StateError(f"there is no log in {ask.store}; name its folder with --store, or ask a server with --server")
     if settings.store.events is None and held(file):

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from watchkeeper import config
 from watchkeeper.errors import StateError
-from watchkeeper.schema import StoreConfig
+from watchkeeper.settings import StoreConfig
 from watchkeeper.store.places import STATE, open_state
 from watchkeeper.store.state import State
 

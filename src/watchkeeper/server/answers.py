@@ -61,7 +61,7 @@ def events(
         request=request or (), version=version or (), error=error, order=order, limit=limit, after=after,
     )  # fmt: skip
     if form is None:
-        with served.operations.log.answer(model, asked) as batches:
+        with served.operations.log_of(model).answer(model, asked) as batches:
             rows = batches.read_all().to_pylist()
         following = str(questions.place(asked, rows[-1])) if len(rows) == asked.limit else None
         data = [questions.event(row) for row in rows]
@@ -78,7 +78,7 @@ def _made(form: Format, served: Services, model: str, asked: questions.Question)
         raise RequestError(503, "the server is making other files", "try again in a moment")
     file = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed once it was sent)
     try:
-        with served.operations.log.answer(model, asked) as batches:
+        with served.operations.log_of(model).answer(model, asked) as batches:
             named = exports.described(batches, model, asked, served.config)
             exports.write(named, file, form)
     except BaseException:

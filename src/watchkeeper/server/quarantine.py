@@ -25,7 +25,7 @@ def show(
     chosen = [model] if model else [*served.config.models]
     for name in chosen:
         served.model(name)
-    values = {name: quarantine.values(served.operations.log, name, limit) for name in chosen}
+    values = {name: quarantine.values(served.operations.log_of(name), name, limit) for name in chosen}
     events = [*quarantine.rejects(served.inbox.rejects, limit)] if served.inbox else []
     return {"data": jsonable_encoder({"events": events, "values": values})}
 

@@ -26,8 +26,8 @@ class Operations(Protocol):
     @property
     def config(self) -> Config: ...
 
-    @property
-    def log(self) -> Log: ...
+    def log_of(self, name: str) -> Log:
+        """Where the events of a model are."""
 
     @property
     def keys(self) -> Keys: ...

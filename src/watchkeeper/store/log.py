@@ -35,7 +35,7 @@ from watchkeeper.store.sources import (
 from watchkeeper.windows import GRAINS, Window, together
 
 _ARROW = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "INTEGER": pa.int32(), "TIMESTAMP": pa.timestamp("us")}
-_EVENT = {
+EVENT = {
     "request_id": "VARCHAR",
     "event_time": "TIMESTAMP",
     "version": "VARCHAR",
@@ -50,7 +50,7 @@ _EVENT = {
 }
 _OUTCOME = {"request_id": "VARCHAR", "label": "INTEGER", "known_at": "TIMESTAMP"}
 _ASIDE = {"request_id": "VARCHAR", "name": "VARCHAR", "value": "VARCHAR"}
-_TYPES = {Kind.NUMERIC: "DOUBLE", Kind.DURATION: "DOUBLE", Kind.DATETIME: "TIMESTAMP"}
+TYPES = {Kind.NUMERIC: "DOUBLE", Kind.DURATION: "DOUBLE", Kind.DATETIME: "TIMESTAMP"}
 _KINDS = {"DOUBLE": Kind.NUMERIC, "VARCHAR": Kind.CATEGORICAL, "TIMESTAMP": Kind.DATETIME}
 _SHAPES = {"DOUBLE": "float64", "VARCHAR": "string", "TIMESTAMP": "timestamp", "INTEGER": "int32"}
 
@@ -58,6 +58,7 @@ Home = Callable[[str], str]
 """The table of a model that holds its rows of one sort."""
 _BATCH, _PARTED = "batch", "parted"
 """The temporary tables that the summarising expression reads: rows as they are, and parted into segments."""
+UNITS = {"1h": "hour", "1d": "day"}
 PORTION = 2_000_000
 """Rows that are summarised at a time."""
 _KNOWN = "known_segments"
@@ -89,6 +90,23 @@ class Deleted:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What there is to summarise again.
+
+    Attributes:
+        cursor: what to give the next time, to hear what came since; equal to the last one if nothing did.
+        some: whether there are any events at all.
+        by_rows: the starts of the grains that received predictions.
+        by_labels: those of the grains whose predictions received outcomes.
+    """
+
+    cursor: str
+    some: bool
+    by_rows: list[datetime]
+    by_labels: list[datetime]
+
+
 class Log:
     """The predictions and outcomes of every model.
 
@@ -111,13 +129,13 @@ class Log:
 
         Raises StateError where a column is of another kind, or spelled otherwise, than what is logged already.
         """
-        features = {name: _TYPES.get(column.kind, "VARCHAR") for name, column in config.stored.items()}
+        features = {name: TYPES.get(column.kind, "VARCHAR") for name, column in config.stored.items()}
         with self.backend.transaction():
-            for table, columns in ((_predictions, {**_EVENT, **features}), (_outcomes, _OUTCOME), (_aside, _ASIDE)):
+            for table, columns in ((_predictions, {**EVENT, **features}), (_outcomes, _OUTCOME), (_aside, _ASIDE)):
                 self.backend.create(table(model), {**columns, "arrival": "BIGINT"}, _KEYS[table])
             self.backend.run(f"CREATE TABLE IF NOT EXISTS {quoted(_arrivals(model))} (arrival BIGINT)")
             there = {name.lower(): (name, kind) for name, kind in self.backend.columns(_predictions(model)).items()}
-            for name, kind in {**_EVENT, **features}.items():
+            for name, kind in {**EVENT, **features}.items():
                 found = there.get(name.lower())
                 if found is None:
                     self.backend.add_column(_predictions(model), name, kind)
@@ -140,9 +158,9 @@ class Log:
                 category: it is taken as missing.
         """
         features = self._features[model]
-        known = {**_EVENT, **features}
+        known = {**EVENT, **features}
         aside: list[tuple[int, str, str]] = []
-        columns = {name: _fit(rows, name, kind, aside) for name, kind in known.items()}
+        columns = {name: fitted(rows, name, kind, aside) for name, kind in known.items()}
         _need(columns, ("request_id", "event_time"), f'prediction of model "{model}"')
         for name in (name for name, kind in features.items() if kind == "VARCHAR"):
             unknown = pc.is_in(columns[name], pa.array(["NaN", "nan"]))
@@ -159,7 +177,7 @@ class Log:
         A label that is neither 0 nor 1 is set aside and counted.
         """
         aside: list[tuple[int, str, str]] = []
-        columns = {name: _fit(rows, name, kind, aside) for name, kind in _OUTCOME.items()}
+        columns = {name: fitted(rows, name, kind, aside) for name, kind in _OUTCOME.items()}
         _need(columns, ("request_id", "known_at"), f'outcome for model "{model}"')
         labels = columns["label"]
         wrong = pc.and_(pc.is_valid(labels), pc.invert(pc.is_in(labels, pa.array([0, 1], pa.int32()))))
@@ -208,6 +226,12 @@ class Log:
             values = run(f"DELETE FROM {aside} t WHERE {alone.format(p)} AND {alone.format(o)}")
         return Deleted(predictions, outcomes, values)
 
+    def news(self, model: str, cursor: str | None, grain: str, now: datetime) -> News:
+        """What came since the news that had this cursor; all there is for None."""
+        done, arrival = int(cursor or 0), self.arrival(model)
+        by_rows, by_labels = self.touched(model, done, grain) if arrival != done else ([], [])
+        return News(str(arrival), arrival > 0, by_rows, by_labels)
+
     def touched(self, model: str, after: int, grain: str) -> tuple[list[datetime], list[datetime]]:
         """The starts of the grains that received predictions since arrival `after`, and of those whose predictions
         received outcomes."""
@@ -215,7 +239,7 @@ class Log:
         labelled = f"{same} IN (SELECT {same} FROM {quoted(_outcomes(model))} WHERE arrival > {after})"
         by_rows, by_labels = (
             self.backend.rows(
-                f"SELECT DISTINCT date_trunc('{_UNITS[grain]}', event_time) AS s FROM {quoted(_predictions(model))}"
+                f"SELECT DISTINCT date_trunc('{UNITS[grain]}', event_time) AS s FROM {quoted(_predictions(model))}"
                 f" WHERE {which} ORDER BY s"
             )
             for which in (f"arrival > {after}", labelled)
@@ -273,7 +297,7 @@ class Log:
         if not grains:
             return
         query = (
-            f"SELECT date_trunc('{_UNITS[grain]}', event_time) AS s, count(*) FROM {quoted(_predictions(model))}"
+            f"SELECT date_trunc('{UNITS[grain]}', event_time) AS s, count(*) FROM {quoted(_predictions(model))}"
             f" WHERE {_within(Window(grains[0].start, grains[-1].end))} GROUP BY s"
         )
         counts = {start.replace(tzinfo=UTC): count for start, count in self.backend.rows(query)}
@@ -300,13 +324,13 @@ class Log:
         needed |= {watched[plan.name].column if plan.name in watched else plan.name for plan in plans}
         columns = tuple(name for name in self._stored(model) if name in needed)
         shown = ", ".join(f"chosen.{quoted(name)}" for name in columns)
-        taken = ", ".join(map(quoted, dict.fromkeys([*self.backend.match, "event_time", *columns])))
+        taken = ", ".join(map(quoted, dict.fromkeys([*self._carried, "event_time", *columns])))
         spans = " OR ".join(map(_within, together(grains)))
         self.backend.keep(
             _BATCH,
             f"WITH chosen AS (SELECT {taken} FROM {quoted(_predictions(model))} WHERE {spans}),"
             f" known AS ({self._latest(model)})"
-            f" SELECT {shown}, date_trunc('{_UNITS[grain]}', event_time) AS grain_start, known.label"
+            f" SELECT {shown}, date_trunc('{UNITS[grain]}', event_time) AS grain_start, known.label"
             f" FROM chosen LEFT JOIN known USING ({self._match})",
         )
         parts = self._counts(model, _BATCH, columns, plans)
@@ -339,11 +363,11 @@ class Log:
 
     def _stored(self, model: str) -> dict[str, str]:
         """The columns of the predictions, with their types."""
-        return {**_EVENT, **self._features[model]}
+        return {**EVENT, **self._features[model]}
 
     def _shape(self, model: str, columns: Iterable[str]) -> dict[str, str]:
         """The columns of a batch that holds these columns of the predictions."""
-        shapes = {**{name: _SHAPES[kind] for name, kind in self._stored(model).items()}, **self.backend.match}
+        shapes = {**{name: _SHAPES[kind] for name, kind in self._stored(model).items()}, **self._carried}
         return {**{name: shapes[name] for name in columns}, "grain_start": "timestamp", "label": "int32"}
 
     def _sql(self, expression: ibis.Table) -> str:
@@ -375,6 +399,11 @@ class Log:
         sql = questions.sql(self.backend, _predictions(model), _outcomes(model), [*self._features[model]], question)
         with self.backend.stream(sql) as batches:
             yield questions.zoned(batches)
+
+    @property
+    def _carried(self) -> Mapping[str, str]:
+        """The columns that the labels of predictions are found by, with their types."""
+        return self.backend.match
 
     @property
     def _match(self) -> str:
@@ -429,7 +458,7 @@ class Log:
         rows = f"SELECT * FROM {quoted(_predictions(model))} WHERE {_within(window)}"
         if within is not None:
             batch = f"SELECT *, NULL AS grain_start, NULL AS label FROM ({rows}) AS r"
-            columns = dict.fromkeys([*self._stored(model), *self.backend.match])
+            columns = dict.fromkeys([*self._stored(model), *self._carried])
             chosen = f"SELECT * FROM ({self._parted(model, columns, within[0])}) AS p"
             number_of = within[0].names.index(within[1])
             rows = f"WITH {_BATCH} AS ({batch}) {chosen} WHERE {quoted(SEGMENT)} = {number_of}"
@@ -460,9 +489,6 @@ class Log:
         return dict(zip(("predictions", "labelled", "orphans", "set_aside"), map(int, row), strict=True))
 
 
-_UNITS = {"1h": "hour", "1d": "day"}
-
-
 def table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
     """Columns of plain values as an Arrow table; a column of mixed types becomes text."""
     return pa.table({name: _column(values) for name, values in columns.items()})
@@ -481,7 +507,7 @@ def _need(columns: Mapping[str, pa.Array | pa.ChunkedArray], names: Iterable[str
             raise DataError(f"every {what} needs a {name} that can be read; {columns[name].null_count} rows have none")
 
 
-def _fit(rows: pa.Table, name: str, kind: str, aside: list[tuple[int, str, str]]) -> pa.Array | pa.ChunkedArray:
+def fitted(rows: pa.Table, name: str, kind: str, aside: list[tuple[int, str, str]]) -> pa.Array | pa.ChunkedArray:
     """A column in its declared type; what does not fit becomes null and is noted in `aside`."""
     wanted = _ARROW[kind]
     if name not in rows.column_names:

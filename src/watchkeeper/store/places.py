@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from watchkeeper.errors import ConfigError, StateError
-from watchkeeper.schema import StoreConfig
+from watchkeeper.settings import StoreConfig
 from watchkeeper.store.backends import Backend, DuckDB
 from watchkeeper.store.postgres import Postgres
 from watchkeeper.store.state import State

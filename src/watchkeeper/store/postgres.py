@@ -49,6 +49,15 @@ def secret(url: str) -> str:
     return f"{scheme}{sign}{user.partition(':')[0]}{at}{place}"
 
 
+@contextmanager
+def readable(url: str) -> Iterator[None]:
+    """Whatever Postgres refuses to do with a table of others, as a StateError."""
+    try:
+        yield
+    except psycopg.Error as problem:
+        raise StateError(f"the events in {secret(url)} cannot be read: {_first_line(problem)}") from problem
+
+
 class Postgres:
     """A log in the first schema of the connection's search path.
 

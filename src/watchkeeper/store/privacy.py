@@ -26,7 +26,8 @@ import pyarrow.compute as pc
 
 from watchkeeper.errors import ConfigError
 from watchkeeper.events import FIELDS
-from watchkeeper.schema import Config, KeyConfig, Kind, ModelConfig, Protection
+from watchkeeper.schema import Config, Kind, ModelConfig, Protection
+from watchkeeper.settings import KeyConfig
 from watchkeeper.store.sources import show
 
 MARK = b"watchkeeper.protected"
