@@ -150,6 +150,9 @@ class DuckDB:
     bits of hash, which are stored in eight bytes and looked through at about a nanosecond a row; where they are equal,
     the key itself is compared.
 
+    When a checkpoint fails, as on a disk that is full, DuckDB refuses whatever comes then. The file is opened anew at
+    the next use, with all that was committed.
+
     Args:
         memory: what it may take of the machine's, mostly for parts of the file that are kept at hand; a query that
             needs more goes by way of the disk.
@@ -163,8 +166,9 @@ class DuckDB:
         self._path, self._memory = path, memory
         self._fresh = path.with_name(f"{path.name}.fresh")
         self.readers = Readers()
+        self._failed, self._mending = False, threading.Lock()
         self._connection = self._connect()
-        self._fresh.unlink(missing_ok=True)  # of a rewriting that was interrupted
+        self._forget_fresh()
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         try:
@@ -178,47 +182,75 @@ class DuckDB:
         connection.execute(f"SET memory_limit = '{self._memory}'")
         return connection
 
+    @contextmanager
+    def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The connection, anew where it has failed for good. Raises StateError where the file cannot be used now."""
+        self._mend()
+        try:
+            yield self._connection
+        except (duckdb.FatalException, duckdb.IOException, duckdb.TransactionException) as problem:
+            self._failed = isinstance(problem, duckdb.FatalException)
+            raise StateError(
+                f"the event log {self._path} cannot be used now: {str(problem).splitlines()[0]}; check that its disk"
+                " has space"
+            ) from problem
+
+    def _mend(self) -> None:
+        with self._mending:
+            if self._failed:
+                with self.readers.none():
+                    self._connection.close()
+                    self._connection = self._connect()
+                self._failed = False
+
     def close(self) -> None:
         self._connection.close()
 
     def run(self, sql: str) -> int:
-        found = self._connection.execute(sql).fetchall()
+        with self._open() as connection:
+            found = connection.execute(sql).fetchall()
         return int(found[0][0]) if found and isinstance(found[0][0], int) else 0
 
     def rows(self, sql: str) -> Rows:
-        found: Rows = self._connection.execute(sql).fetchall()
+        with self._open() as connection:
+            found: Rows = connection.execute(sql).fetchall()
         return found
 
     def arrow(self, sql: str) -> pa.Table:
-        # as a relation, which is run to its end: a result that streams can block a union for ever
-        return self._connection.sql(sql).to_arrow_table()
+        with self._open() as connection:
+            # as a relation, which is run to its end: a result that streams can block a union for ever
+            return connection.sql(sql).to_arrow_table()
 
     @contextmanager
     def stream(self, sql: str) -> Iterator[pa.RecordBatchReader]:
+        self._mend()
         with self.readers.one_more(), self._connection.cursor() as cursor:
             cursor.execute(sql)
             yield cursor.to_arrow_reader(BATCH)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN")
+        self.run("BEGIN")
         try:
             yield
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if not self._failed:
+                self.run("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
+        self.run("COMMIT")
 
     def keep(self, name: str, sql: str) -> None:
-        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {sql}")
+        self.run(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {sql}")
 
     @contextmanager
     def known(self, name: str, table: pa.Table) -> Iterator[None]:
-        self._connection.register(name, table)
+        with self._open() as connection:
+            connection.register(name, table)
         try:
             yield
         finally:
-            self._connection.unregister(name)
+            if not self._failed:
+                self._connection.unregister(name)
 
     def columns(self, table: str) -> dict[str, str]:
         return dict(
@@ -291,7 +323,7 @@ class DuckDB:
             self._rewrite()
 
     def _rewrite(self) -> None:
-        self._fresh.unlink(missing_ok=True)
+        self._forget_fresh()
         self.run("CHECKPOINT")  # leaves nothing to the log of changes, whose name both files share
         self.run(f"ATTACH {text(str(self._fresh))} AS anew")
         try:
@@ -307,6 +339,11 @@ class DuckDB:
                 sync(self._path.parent)
         finally:
             self._connection = self._connect()
+
+    def _forget_fresh(self) -> None:
+        """Remove what a rewriting that was interrupted has left."""
+        for path in (self._fresh, self._fresh.with_name(f"{self._fresh.name}.wal")):
+            path.unlink(missing_ok=True)
 
 
 _BLOCK = "(SELECT block_size FROM pragma_database_size() WHERE database_name = current_database())"
