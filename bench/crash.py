@@ -23,6 +23,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import keeper_story
 import own_postgres
 import under_load
 from under_load import Counts
@@ -42,6 +43,7 @@ def stories(quick: bool) -> dict[str, Story]:
         "two send the same events": story(under_load.same_ids, 1, 5),
         "the server is away": story(under_load.server_away, 3.0, 60.0),
         "the server may write no more": story(under_load.full_disk, 1.0, 20.0),
+        "who erases and compacts is killed": story(keeper_story.killed_keeping, 5, 50),
         "the clock steps back": story(under_load.clock_steps_back, 1, 5),
     }
     if under_load.can_mount():

@@ -204,6 +204,26 @@ def test_others_stay_and_summaries_follow(open_world: Any) -> None:
     assert all(sample["entity_id"] is None for sample in shown)
 
 
+def test_summaries_follow_an_erasure_that_was_interrupted(open_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = open_world(settings())
+    world.day(0, change=of_subject)
+    world.at(1)
+    before, delete = world.counted(0), world.engine.log.delete
+
+    def dying(*arguments: Any) -> None:
+        delete(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(world.engine.log, "delete", dying)
+    with pytest.raises(KeyboardInterrupt):
+        world.engine.erase(SUBJECT)
+    monkeypatch.undo()
+    world.at(1)
+    left = world.engine.log.totals(NAME)["predictions"]
+    assert left < before
+    assert world.counted(0) == left
+
+
 def test_an_erasure_finds_pseudonyms_by_every_key(open_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLD_KEY", OLD)
     monkeypatch.setenv("NEW_KEY", NEW)

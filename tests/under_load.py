@@ -44,7 +44,7 @@ PATIENCE = 60.0
 """Seconds that anything may take that a machine under load does in a few."""
 PORTS = range(20_000, 32_000)
 """Below those that the system gives to connections: one of them could take the port of a server that is dead."""
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "models": {
         MODEL: {
             "columns": {"amount": {"kind": "numeric"}, "country": {"kind": "categorical"}},
@@ -106,7 +106,7 @@ class Server:
 
     def start(self) -> None:
         arguments = ["serve", "--store", self.store, "--config", self.config, "--port", self.port, "--every", 1]
-        self._process = _begun(self._serve, self.folder / "server.txt", [str(argument) for argument in arguments])
+        self._process = forked.begin(self._serve, self.folder / "server.txt", [str(argument) for argument in arguments])
 
     def ready(self) -> None:
         """Return once it answers."""
@@ -134,13 +134,13 @@ class Server:
 
     def kill(self) -> None:
         self._check()
-        _kill(self._process)
+        forked.kill(self._process)
         self._process = None
         self.kills += 1
 
     def end(self) -> None:
         if self._process is not None:
-            _kill(self._process)
+            forked.kill(self._process)
 
     def _check(self) -> None:
         assert self._process is not None, "the server is not started"
@@ -177,7 +177,7 @@ class Writers:
             how, target, name, str(self.folder / f"journal-{key}"), str(self.stop), self.start.isoformat(),
             spool=place and str(place), **how_much,
         )  # fmt: skip
-        self.running[key] = _begun(load_writer.write, self.folder / f"writer-{key}.txt", writing)
+        self.running[key] = forked.begin(load_writer.write, self.folder / f"writer-{key}.txt", writing)
 
     def busy(self) -> None:
         """Return once each of them has noted something."""
@@ -195,7 +195,7 @@ class Writers:
     def kill(self, key: str) -> None:
         process = self.running.pop(key)
         assert process.is_alive(), f"{key} ended by itself:\n{self.said(key)}"
-        _kill(process)
+        forked.kill(process)
         self.look_into_spools()
 
     def look_into_spools(self) -> None:
@@ -216,7 +216,7 @@ class Writers:
 
     def end_all(self) -> None:
         for process in self.running.values():
-            _kill(process)
+            forked.kill(process)
 
     def said(self, key: str) -> str:
         return (self.folder / f"writer-{key}.txt").read_text()[-4000:]
@@ -494,26 +494,6 @@ def mounted(place: Path, size: str) -> Iterator[None]:
 
 
 # small things
-
-
-def _begun(work: Callable[[Any], None], said: Path, argument: object) -> BaseProcess:
-    process = forked.context().Process(target=_apart, args=(work, said, argument))
-    process.start()
-    return process
-
-
-def _apart(work: Callable[[Any], None], said: Path, argument: object) -> None:
-    """What is done in the new process, and told in a file."""
-    with said.open("ab") as file:
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
-    work(argument)
-
-
-def _kill(process: BaseProcess | None) -> None:
-    assert process is not None
-    process.kill()
-    process.join()
 
 
 def _free_port(chance: random.Random) -> int:

@@ -108,6 +108,7 @@ class Engine:
         self.log = log.Log(places.open_events(config.store, store))  # first, since it may be another engine's
         self.state = places.open_state(config.store, store)
         self.inbox = Inbox(store, lambda event: privacy.protect_event(event, config, self.keys))
+        self.inbox.sweep()
         self.registry = Registry(store / "registry")
         self.retraining = actions.Retraining(self.state, self.log_of, self.registry, config, store / "jobs")
         self.keeping = keeping.Keeping(store, self.state, self.log, self.inbox, config, self.keys)
@@ -534,6 +535,7 @@ class Engine:
         """Erase a subject from everything that is stored; see `Keeping.erase`. Events that wait are taken in first."""
         with self._turn:
             self.record(Tick())
+            self.inbox.sweep()
             return self.keeping.erase(subject, model, self.clock(), actor)
 
     def compact(self) -> bool:

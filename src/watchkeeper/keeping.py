@@ -229,12 +229,13 @@ class Keeping:
         return done
 
     def _erase_rows(self, name: str, requests: frozenset[str]) -> Deleted:
+        """Note first which grains are to be summarised again: afterwards nothing tells which those are."""
         config = self.config.models.get(name)
-        deleted, grains = erasure.erase_rows(self.log, name, config.grain if config else "1d", requests)
-        if grains and config:
+        if config and (grains := erasure.grains_of(self.log, name, config.grain, requests)):
             with self.state.transaction() as tx:
-                count_again(tx, name, [at.replace(tzinfo=UTC) for at in grains])
-        return deleted
+                again = {*json.loads(tx.cursor(name, AGAIN) or "[]")} | {at.isoformat() for at in grains}
+                tx.set_cursor(name, AGAIN, json.dumps(sorted(again)))
+        return erasure.erase_rows(self.log, name, requests)
 
     def _digest(self, subject: str) -> tuple[str, str]:
         """What stands for the subject, and the receipt."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import keeper_story
 import under_load
 from under_load import Counts
 
@@ -19,6 +20,7 @@ STORIES: dict[str, Callable[[Path], Counts]] = {
     "two send the same": lambda folder: under_load.same_ids(folder, 3, 1),
     "the server is away": lambda folder: under_load.server_away(folder, 4, 2.0),
     "the disk is full": lambda folder: under_load.full_disk(folder, 5, 1.0),
+    "who erases is killed": lambda folder: keeper_story.killed_keeping(folder, 9, 4),
     "the clock steps back": lambda folder: under_load.clock_steps_back(folder, 6, 1),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import resource
 from collections.abc import Iterator
@@ -88,4 +87,4 @@ def test_what_an_interrupted_rewriting_left_is_removed(tmp_path: Path) -> None:
     for name in ("log.duckdb.fresh", "log.duckdb.fresh.wal"):
         (tmp_path / name).write_bytes(b"left")
     DuckDB(tmp_path / "log.duckdb").close()
-    assert os.listdir(tmp_path) == ["log.duckdb"]
+    assert [path.name for path in tmp_path.iterdir()] == ["log.duckdb"]

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,38 @@ def test_a_batch_and_its_folder_are_synced_before_put_returns(tmp_path: Path, mo
     path = inbox.put([{"i": 1}])
     assert path is not None
     assert synced == [path.stat().st_ino, inbox.folder.stat().st_ino]
+
+
+def test_what_a_dead_writer_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path)
+    kept = inbox.put([{"n": 1}])
+    inbox.reject("batch", [{"n": 2}], "wrong")
+    for folder in (inbox.folder, inbox.rejects):
+        for name, age in (("dead.ndjson.part", 3600), ("slow.arrow.part", 1)):
+            (folder / name).write_text("half a li")
+            made = time.time() - age
+            os.utime(folder / name, (made, made))
+    inbox.sweep()
+    assert kept is not None
+    assert {path.name for path in inbox.folder.iterdir()} == {kept.name, "slow.arrow.part"}
+    assert {path.suffix for path in inbox.rejects.iterdir()} == {".ndjson", ".part"}
+    assert everything(inbox) == [{"n": 1}]
+    Inbox(tmp_path / "nowhere").sweep()
+
+
+def test_a_writer_whose_file_is_swept_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox, synced = Inbox(tmp_path), os.fsync
+
+    def slow(file: int) -> None:
+        synced(file)
+        for path in inbox.folder.glob("*.part"):
+            os.utime(path, (0, 0))
+        inbox.sweep()
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with pytest.raises(StateError, match="cannot be written"):
+        inbox.put([{"n": 1}])
+    assert everything(inbox) == []
 
 
 def test_a_full_disk_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ ERASED = "(erased)"
 _WORDS = re.compile(r"[\w@.+:\-]+")
 _NOT_PERSONAL = frozenset({"version", "variant", "status"})
 _REQUESTS = "erased_requests"
+_CHOSEN = f"request_id IN (SELECT request_id FROM {_REQUESTS})"
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,25 @@ def _holds(column: str, traces: Traces) -> str:
     return " OR ".join([whole, *(f"strpos({quoted(column)}, {text(part)}) > 0" for part in parts)])
 
 
-def erase_rows(log: Log, model: str, grain: str, requests: Iterable[str]) -> tuple[Deleted, list[datetime]]:
-    """Delete the predictions, outcomes and set-aside values of requests; what was deleted, and in which grains."""
+def grains_of(log: Log, model: str, grain: str, requests: Iterable[str]) -> list[datetime]:
+    """The grains that the predictions of requests lie in."""
     unit = {"1h": "hour", "1d": "day"}[grain]
-    chosen = f"request_id IN (SELECT request_id FROM {_REQUESTS})"
-    with log.backend.known(_REQUESTS, pa.table({"request_id": pa.array(sorted(requests), pa.string())})):
-        grains = log.backend.rows(
-            f"SELECT DISTINCT date_trunc('{unit}', event_time) AS g FROM {quoted(tables(model)[0])} WHERE {chosen}"
+    with log.backend.known(_REQUESTS, _ids(requests)):
+        found = log.backend.rows(
+            f"SELECT DISTINCT date_trunc('{unit}', event_time) AS g FROM {quoted(tables(model)[0])} WHERE {_CHOSEN}"
             " ORDER BY g"
         )
-        return log.delete(model, chosen, chosen), [row[0] for row in grains]
+    return [row[0].replace(tzinfo=UTC) for row in found]
+
+
+def erase_rows(log: Log, model: str, requests: Iterable[str]) -> Deleted:
+    """Delete the predictions, outcomes and set-aside values of requests."""
+    with log.backend.known(_REQUESTS, _ids(requests)):
+        return log.delete(model, _CHOSEN, _CHOSEN)
+
+
+def _ids(requests: Iterable[str]) -> pa.Table:
+    return pa.table({"request_id": pa.array(sorted(requests), pa.string())})
 
 
 def erase_lines(folder: Path, traces: Traces) -> int:

@@ -23,6 +23,9 @@ from watchkeeper.errors import StateError
 FORMS = (".ndjson", ".arrow")
 """How the names of the files end that hold a batch."""
 
+ABANDONED = 60.0
+"""Seconds after which a file that is not whole is one whose writer has died."""
+
 Writer = Callable[[BinaryIO], None]
 
 _count = itertools.count()
@@ -55,6 +58,15 @@ class Inbox:
         if not self.folder.is_dir():
             return []
         return sorted(path for path in self.folder.iterdir() if path.suffix in FORMS)
+
+    def sweep(self) -> None:
+        """Remove what writers that died in the middle of it have left, of which nothing was acknowledged. One that was
+        only slow is told that its events could not be written."""
+        for folder in (self.folder, self.rejects):
+            for path in folder.glob("*.part"):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < time.time() - ABANDONED:
+                        path.unlink()
 
     def backlog(self) -> tuple[int, int]:
         """How many files wait, and how many bytes they have."""
