@@ -17,6 +17,7 @@ from pathlib import Path
 from time import perf_counter_ns
 
 from prometheus_client import CollectorRegistry, Counter
+from served import server_figures
 
 from watchkeeper import Client
 
@@ -91,7 +92,7 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true", help="fewer events, under 50 seconds in all")
     arguments.add_argument("--json", action="store_true", help="the figures as one JSON object in the last line")
     asked = arguments.parse_args()
-    figures = client(asked.quick)
+    figures = client(asked.quick) | server_figures(5 if asked.quick else 60, 30 if asked.quick else 60)
     if asked.json:
         print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 

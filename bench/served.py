@@ -198,21 +198,23 @@ def _kinds() -> dict[str, tuple[int, int, str, Callable[[int], Iterator[bytes]]]
 
 
 def read_pages(port: int, stop: Any, out: Any) -> None:
-    """Ask for pages of the dashboard, twice a second; how long each took, in seconds."""
-    waits = []
+    """Ask for pages of the dashboard, one after the other, twice a second; how long each took, in seconds."""
+    waits: list[float] = []
     while not stop.wait(0.5):
-        for page in PAGES:
-            begun = time.perf_counter()
-            with socket.create_connection(("127.0.0.1", port), timeout=30) as asked:
-                asked.sendall(f"GET {page} HTTP/1.0\r\nhost: 127.0.0.1:{port}\r\n\r\n".encode())
-                while asked.recv(1 << 16):
-                    pass
-            waits.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as asked:
+            asked.sendall(f"GET {PAGES[len(waits) % len(PAGES)]} HTTP/1.0\r\nhost: 127.0.0.1:{port}\r\n\r\n".encode())
+            while asked.recv(1 << 16):
+                pass
+        waits.append(time.perf_counter() - begun)
     out.put(waits)
 
 
 def server_figures(seconds: float, every: int, say: Callable[[str], None] = print) -> dict[str, float]:
-    """The figures of the server, each kind of load for so many seconds."""
+    """The figures of the server, each kind of load for so many seconds; its engine ticks `every` so many.
+
+    `rss_growth_mb` is how much the memory of the server grew in any of them, from its first third to its last.
+    """
     context = multiprocessing.get_context("spawn")
     figures: dict[str, float] = {}
     pages: list[float] = []
@@ -220,8 +222,7 @@ def server_figures(seconds: float, every: int, say: Callable[[str], None] = prin
     with TemporaryDirectory() as folder:
         server = Server(Path(folder), every)
         try:
-            _run(context, server, "json", 2)  # its grids are made, and all that is made once
-            time.sleep(min(every, 5))
+            _run(context, server, "arrow", seconds / 3)  # what is made once is made, and the log's cache filled
             for what in _kinds():
                 load, waits, memory, used = _run(context, server, what, seconds)
                 pages += waits
@@ -265,7 +266,3 @@ def _run(context: Any, server: Server, what: str, seconds: float) -> tuple[Load,
     sender.join()
     reader.join()
     return load, waits, memory, used
-
-
-if __name__ == "__main__":
-    print(json.dumps(server_figures(float(sys.argv[1]), int(sys.argv[2]))))
