@@ -122,12 +122,9 @@ class Replay:
         return "Worse." if self._sure(1) else "Better." if self._sure(-1) else "No difference shown."
 
     @property
-    def summary(self) -> str:
-        """The whole in a few sentences."""
-        told = [
-            f"{self.agreement.value:.1%} of {self.agreement.n:,} answers stay; {self.to_positive:,} turn to 1 and"
-            f" {self.to_negative:,} to 0, at the threshold {self.threshold:g}."
-        ]
+    def sentences(self) -> tuple[str, ...]:
+        """What was found, what matters most first."""
+        told = []
         if self.failures:
             first = self.failures[0]
             told.append(
@@ -137,10 +134,18 @@ class Replay:
         for measure in self.measures:
             change = measure.difference
             told.append(
-                f"{measure.name.capitalize()} {show(measure.before.value)} became {show(measure.after.value)}"
-                f" ({show_interval(change, signed=True)} on the same {self.labelled:,} labelled rows)."
+                f"{measure.name.capitalize()} {show(measure.before.value)} became {show(measure.after.value)}:"
+                f" {show_interval(change, signed=True)}."
             )
-        return " ".join(told)
+        told.append(
+            f"{self.agreement.value:.1%} of {self.agreement.n:,} answers stay; {self.to_positive:,} turn to 1 and"
+            f" {self.to_negative:,} to 0, at the threshold {self.threshold:g}."
+        )
+        return tuple(told)
+
+    @property
+    def summary(self) -> str:
+        return " ".join(self.sentences)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain values that JSON can carry."""
@@ -190,11 +195,11 @@ def show(value: float | None) -> str:
 
 
 def show_interval(estimate: Estimate, *, signed: bool = False) -> str:
-    """`+0.0123 (0.0010 to 0.0236)`."""
+    """`+0.0123 (0.0010 to 0.0236)`: the value and its interval."""
     if estimate.value is None:
         return "–"
     value = f"{estimate.value:+.4f}" if signed else show(estimate.value)
-    return f"{value}, {show(estimate.low)} to {show(estimate.high)}".replace("-", "−")
+    return f"{value} ({show(estimate.low)} to {show(estimate.high)})".replace("-", "−")
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:

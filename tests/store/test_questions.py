@@ -246,7 +246,7 @@ def answer(log: Log, asked: Question) -> list[dict[str, Any]]:
         return batches.read_all().to_pylist()
 
 
-def ids(log: Log, asked: Question) -> set[str]:
+def found_by(log: Log, asked: Question) -> set[str]:
     return {row["request_id"] for row in answer(log, asked)}
 
 
@@ -315,7 +315,7 @@ def test_a_condition_chooses_the_rows_that_a_loop_would(
 ) -> None:
     wanted = {row["request_id"] for row in rows if holds(row)}
     assert wanted
-    assert ids(log, ask(said)) == wanted
+    assert found_by(log, ask(said)) == wanted
 
 
 @pytest.mark.parametrize("many", [("label = 1", "score < 0.5"), ("label is missing",), ("known_at < 2024-03-05",)])
@@ -328,7 +328,7 @@ def test_conditions_on_the_label_take_the_latest_one(
             return label == 1 and there(row["score"]) and row["score"] < 0.5
         return label is None if "label" in many[0] else at is not None and at < START + 4 * DAY
 
-    assert ids(log, ask(*many)) == {row["request_id"] for row in rows if holds(row)}
+    assert found_by(log, ask(*many)) == {row["request_id"] for row in rows if holds(row)}
 
 
 def errors(rows: list[dict[str, Any]], labels: dict[str, tuple[int, datetime]]) -> dict[str, float]:
@@ -343,20 +343,20 @@ def test_the_error_is_how_far_the_score_lies_from_the_label(
     log: Log, rows: list[dict[str, Any]], labels: dict[str, tuple[int, datetime]]
 ) -> None:
     of = errors(rows, labels)
-    assert ids(log, ask(error=">=0.5")) == {name for name, error in of.items() if error >= 0.5}
-    assert ids(log, ask(error="is missing")) == {row["request_id"] for row in rows} - {*of}
+    assert found_by(log, ask(error=">=0.5")) == {name for name, error in of.items() if error >= 0.5}
+    assert found_by(log, ask(error="is missing")) == {row["request_id"] for row in rows} - {*of}
 
 
 def test_time_users_requests_and_versions_narrow_it_down(log: Log, rows: list[dict[str, Any]]) -> None:
     asked = ask(since="2024-03-02", until="2024-03-04", user=["u1", "u2"], version=["v1"])
-    assert ids(log, asked) == {
+    assert found_by(log, asked) == {
         row["request_id"]
         for row in rows
         if START + DAY <= row["event_time"] < START + 3 * DAY
         and row["entity_id"] in ("u1", "u2")
         and row["version"] == "v1"
     }
-    assert ids(log, ask(request=["r100", NASTY[0], "none"])) == {"r100", NASTY[0]}
+    assert found_by(log, ask(request=["r100", NASTY[0], "none"])) == {"r100", NASTY[0]}
 
 
 @pytest.mark.parametrize("order", list(Order))
@@ -384,6 +384,18 @@ def test_pages_put_together_are_the_whole_in_order(
     assert [row["request_id"] for row in pages] == [row["request_id"] for row in whole]
     if order in (Order.NEWEST, Order.OLDEST) and not where:
         assert len(whole) == N
+
+
+def test_any_text_is_found_as_it_is_and_finds_nothing_else(log: Log) -> None:
+    dice = np.random.default_rng(9)
+    signs = [*"ab'\"\\%_;-/*$`{}()=<>!, \n\t", "ö", "\u2028", "\U0001f600", "\u202e"]
+    texts = {"".join(dice.choice(signs, dice.integers(1, 9))) for _ in range(150)} | {"NULL", "null", "is", "in", "-1"}
+    ids = {text: f"any-{i}" for i, text in enumerate(sorted(texts))}
+    log.append(M, table({"request_id": [*ids.values()], "event_time": [START] * len(ids), "origin": [*ids]}))
+    for text, request in ids.items():
+        asked = ask(f"origin = {questions.quoted(text)}", "status is missing")
+        assert found_by(log, asked) == {request}, repr(text)
+    log.delete(M, "request_id LIKE 'any-%'")
 
 
 def test_nothing_that_was_asked_is_run(log: Log) -> None:
@@ -416,9 +428,9 @@ def test_a_subject_is_found_by_all_its_pseudonyms_and_the_question_does_not_name
         ask("entity_id = ann", model=HIDDEN, keys=keys),
         ask("city in (ann, ann)", model=HIDDEN, keys=keys),
     ):
-        assert ids(log, asked) == {*"abc"}
+        assert found_by(log, asked) == {*"abc"}
         assert "ann" not in str(asked)
-    assert ids(log, ask("city != ann", model=HIDDEN, keys=keys)) == {"d"}
+    assert found_by(log, ask("city != ann", model=HIDDEN, keys=keys)) == {"d"}
     log.close()
 
 

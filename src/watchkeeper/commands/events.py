@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +17,7 @@ from rich.text import Text
 from watchkeeper import words
 from watchkeeper.commands import asking
 from watchkeeper.commands.asking import Ask
-from watchkeeper.commands.options import CONFIG, STORE, AsJson, ConfigFile, Store, out
+from watchkeeper.commands.options import CONFIG, STORE, AsJson, ConfigFile, Store, out, paper
 from watchkeeper.comparison import terminal
 from watchkeeper.comparison.mistakes import mistakes
 from watchkeeper.store import exports, questions
@@ -34,6 +33,8 @@ HEADS = {
     "entity_id": "User", "score": "Score", "label": "Label", "latency_ms": "ms", "status": "Status",
 }  # fmt: skip
 """The fields that a table has room for."""
+USUAL = {"variant": "champion", "status": "ok"}
+"""What is not worth a column where it holds for all."""
 
 
 def events(
@@ -109,7 +110,7 @@ def _show(rows: pa.Table, ask: Ask) -> None:
     for row in zip(*(cells for _, cells, _ in columns), strict=True):
         table.add_row(*map(Text, row))
     width = 2 + sum(max(map(len, (title, *cells))) + 2 for title, cells, _ in columns)
-    out.print(table, width=max(out.width, width) if not out.is_terminal else None)
+    paper(width).print(table)
     notes = [f"and {words.count(len(left_out), 'feature')} more: {', '.join(left_out)}"] if left_out else []
     if rows.num_rows == (ask.limit or SHOWN):
         notes.append("there may be more predictions: ask for them with --limit, or write all to a file with --out")
@@ -122,11 +123,11 @@ Shown = tuple[str, list[str], bool]
 
 def _columns(rows: pa.Table) -> tuple[list[Shown], list[str]]:
     """Title, cells and whether they are numbers, of the columns that fit the terminal; and the features that do not."""
-    known = [name for name in HEADS if rows[name].null_count < rows.num_rows]
+    known = [name for name in HEADS if {*rows[name].unique().to_pylist()} - {None, USUAL.get(name)}]
     shown = [_column(rows[name], HEADS[name]) for name in known]
     if "score" in known and "label" in known:
         errors = [
-            "" if s is None or y is None else f"{abs(s - y):.3f}"
+            "" if s is None or y is None else f"{abs(s - y):.4f}"
             for s, y in zip(rows["score"].to_pylist(), rows["label"].to_pylist(), strict=True)
         ]
         shown.insert(known.index("label") + 1, ("Error", errors, True))
@@ -146,16 +147,19 @@ def _width(column: Shown) -> int:
 
 
 def _column(column: pa.ChunkedArray, title: str) -> Shown:
-    kind = column.type
-    number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
-    return words.shortened(title, WIDEST), [_cell(value) for value in column.to_pylist()], number
+    number = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+    values = column.to_pylist()
+    if pa.types.is_timestamp(column.type):
+        part = "milliseconds" if any(value and value.microsecond for value in values) else "seconds"
+        values = [value and value.isoformat(" ", part).removesuffix("+00:00") for value in values]
+    elif title == HEADS["score"]:
+        values = [None if value is None else f"{value:.4f}" for value in values]
+    return words.shortened(title, WIDEST), [_cell(value) for value in values], number
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, datetime):
-        return value.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
     if isinstance(value, float):
         return f"{value:.6g}"
     return words.shortened(words.plain(str(value)), WIDEST)

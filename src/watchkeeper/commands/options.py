@@ -38,3 +38,8 @@ def opened(store: Path, config_file: Path) -> State:
 def escaped(text: str) -> str:
     """A text as it is, without Rich's marks in it."""
     return text.replace("[", r"\[")
+
+
+def paper(width: int) -> Console:
+    """Where a table of this width is printed: the terminal as it is, and what is none as wide as it takes."""
+    return out if out.is_terminal else Console(file=out.file, width=max(out.width, width))

@@ -15,9 +15,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as Lines
 from rich.text import Text
 
+from watchkeeper import words
 from watchkeeper.commands import asking
 from watchkeeper.commands.asking import Ask
-from watchkeeper.commands.options import CONFIG, STORE, ConfigFile, Store, out
+from watchkeeper.commands.options import CONFIG, STORE, ConfigFile, Store, out, paper
 from watchkeeper.comparison.report import report_of
 from watchkeeper.errors import ConfigError, DataError
 from watchkeeper.registry import Registry
@@ -28,6 +29,7 @@ from watchkeeper.store import exports
 from watchkeeper.store.files import write
 from watchkeeper.store.questions import Order
 
+WIDE = 100
 FAILED = 20
 """Failures that are told of one by one; the JSON has them all."""
 
@@ -104,10 +106,15 @@ def _exported(path: Path, model: str) -> pa.RecordBatchReader:
 HEADS = ("", "Served", "New version", "Difference, 95 %")
 
 
-def _lines(found: Replay) -> list[tuple[str, ...]]:
+def _lines(found: Replay, *, intervals: bool = True) -> list[tuple[str, ...]]:
+    """The measures; with the intervals of each side too, if there is room."""
     return [
-        (m.name.capitalize(), show_interval(m.before), show_interval(m.after), show_interval(m.difference, signed=True))
-        for m in found.measures
+        (
+            measure.name.capitalize(),
+            *(show_interval(side) if intervals else show(side.value) for side in (measure.before, measure.after)),
+            show_interval(measure.difference, signed=True),
+        )
+        for measure in found.measures
     ]
 
 
@@ -127,7 +134,8 @@ def _changes(found: Replay) -> list[tuple[str, ...]]:
 def _show(found: Replay) -> None:
     style = "bold red" if found.worse else "bold green" if found.verdict == "Better." else "bold"
     out.print(Text.assemble((found.verdict, style), " ", found.summary), soft_wrap=not out.is_terminal)
-    for heads, rows, numbers in ((HEADS, _lines(found), (1, 2, 3)), (CHANGES, _changes(found)[:10], (3, 4, 5))):
+    measures = _lines(found, intervals=not out.is_terminal or out.width >= WIDE)
+    for heads, rows, numbers in ((HEADS, measures, (1, 2, 3)), (CHANGES, _changes(found)[:10], (3, 4, 5))):
         if rows:
             table = Lines(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", highlight=False)
             for i, head in enumerate(heads):
@@ -135,13 +143,14 @@ def _show(found: Replay) -> None:
             for row in rows:
                 table.add_row(*map(Text, row))
             out.print()
-            out.print(table)
+            paper(WIDE).print(table)
     for failure in found.failures[:FAILED]:
         out.print(Text(f"failed: request {failure.request_id}: {failure.reason}", "red"), soft_wrap=True)
     if len(found.failures) > FAILED:
         out.print(Text(f"and {len(found.failures) - FAILED:,} more failures; --json has them all", "red"))
     out.print()
-    out.print(Text(f"Scores: {found.scores.summary} {found.question}.", "dim"), soft_wrap=not out.is_terminal)
+    moved = "; ".join(words.plain(look.said) for look in found.scores.breaches[:2]) or "no shift is shown"
+    out.print(Text(f"Scores: {moved}. Replayed: {found.question}.", "dim"), soft_wrap=not out.is_terminal)
 
 
 def _report(found: Replay) -> Report:
@@ -154,21 +163,22 @@ def _report(found: Replay) -> Report:
         _rows([(f.request_id, f.reason) for f in found.failures[:1000]]),
     )  # fmt: skip
     tables = tuple(table for table in (measured, changed, failed) if table.rows)
-    answers = Column("answers", "Answers", tone, "", "", (found.summary,), (), tables)
+    answers = Column("answers", "Answers", tone, "", "", found.sentences, (), tables)
     share = f"{found.agreement.value:.1%}" if found.agreement.value is not None else "–"
     return replace(
         scores,
         title=f"Replay of {found.model} with {found.version}",
         tone=tone,
         verdict=found.verdict,
-        summary=found.summary,
-        assurance="Intervals are at 95 %, on the same rows; rows are taken as independent.",
+        summary=found.sentences[0],
+        assurance="Intervals hold with 95 %, rows taken as independent. The reference is what was served.",
         facts=(
             ("Predictions", f"{found.rows:,}"),
             ("Labelled", f"{found.labelled:,}"),
             ("Answers that stay", share),
             ("Failures", f"{len(found.failures):,}"),
         ),
+        findings=(),  # scores that are spread otherwise are nothing wrong by themselves
         columns=((answers,) if tables else ()) + scores.columns,
         notes=(*scores.notes, ("Replayed", (found.question,))),
     )
