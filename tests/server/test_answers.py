@@ -132,6 +132,8 @@ def test_a_file_is_sent_whole_and_says_what_it_is(http: httpx.Client, engine: En
         ({"order": "odd"}, "there is no order"),
         ({"limit": "0"}, "ask for 1 at least"),
         ({"limit": "many"}, "limit"),
+        ({"limit": "-1"}, "ask for 1 at least"),
+        ({"since": "9" * 5000 + "d"}, "how long ago such as 7d"),
         ({"after": "x"}, "no place"),
         ({"format": "xls"}, "format"),
     ],
@@ -151,15 +153,17 @@ def test_a_model_that_is_not_there_is_told(http: httpx.Client) -> None:
     assert answer.json()["error"]["hint"] == 'did you mean "checkout-fraud"?'
 
 
-def test_a_server_that_makes_many_files_asks_for_patience(
-    http: httpx.Client, address: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_a_server_that_answers_many_questions_asks_for_patience(
+    http: httpx.Client, address: str, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     monkeypatch.setattr(answers, "AT_ONCE", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(answers, "PATIENCE", 0.1)
     assert answers.AT_ONCE.acquire()
-    answer = http.get(address, params={"format": "csv"})
+    answer = http.get(address, params={"format": form})
     assert (answer.status_code, answer.json()["error"]["hint"]) == (503, "try again in a moment")
     answers.AT_ONCE.release()
-    assert http.get(address, params={"format": "csv"}).status_code == 200
+    assert http.get(address, params={"format": form}).status_code == 200
 
 
 def test_answers_come_while_the_engine_takes_events_in(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 import operator
 import threading
@@ -55,6 +57,10 @@ NASTY = [
 
 def ask(*where: str, model: ModelConfig = MODEL, keys: Keys = NOBODY, **rest: Any) -> Question:
     return questions.read(model, keys, NOW, where=where, **rest)
+
+
+def packed(*parts: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode()
 
 
 # reading
@@ -141,6 +147,15 @@ def test_what_cannot_be_meant_is_refused_in_words(said: str, because: str) -> No
         ({"error": ">= much"}, "holds numbers"),
         ({"after": "xyz"}, "is no place"),
         ({"after": "ÿ"}, "is no place"),
+        ({"after": packed("newest", "0001-01-01T00:00:00+23:59", "a")}, "is no place"),
+        ({"after": packed("newest", 5, "a")}, "is no place"),
+        ({"after": packed("newest", "2024-03-01", "a\0")}, "is no place"),
+        ({"after": packed("newest", "2024-03-01", "\ud800")}, "is no place"),
+        ({"after": packed("error", 10**400, "a"), "order": "error"}, "is no place"),
+        ({"after": packed("error", [1], "a"), "order": "error"}, "is no place"),
+        ({"after": packed("error", 1.0, "a", "b"), "order": "error"}, "is no place"),
+        ({"since": "9" * 5000 + "d"}, "how long ago such as 7d"),
+        ({"limit": 10**30}, "at most"),
         ({"after": str(questions.Place(Order.SLOWEST, 1.0, "a"))}, "is no place"),
         ({"where": ["distance > 1"] * 51}, "it may have 50"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import IO, Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -20,8 +20,8 @@ Served = Annotated[Services, Depends(services)]
 
 PAGE, LARGEST_PAGE = 100, 1000
 """Predictions on a page of JSON."""
-AT_ONCE = threading.BoundedSemaphore(4)
-"""Files that are made at the same time; each sorts what it holds."""
+AT_ONCE, PATIENCE = threading.BoundedSemaphore(4), 10.0
+"""Questions that are answered at the same time, so that events are taken in meanwhile; seconds that others wait."""
 PIECE = 1 << 20
 
 
@@ -61,7 +61,7 @@ def events(
         request=request or (), version=version or (), error=error, order=order, limit=limit, after=after,
     )  # fmt: skip
     if form is None:
-        with served.operations.log_of(model).answer(model, asked) as batches:
+        with _turn(), served.operations.log_of(model).answer(model, asked) as batches:
             rows = batches.read_all().to_pylist()
         following = str(questions.place(asked, rows[-1])) if len(rows) == asked.limit else None
         data = [questions.event(row) for row in rows]
@@ -74,19 +74,24 @@ def events(
 def _made(form: Format, served: Services, model: str, asked: questions.Question) -> IO[bytes]:
     """The answer in a file without a name, so that a slow reader keeps nobody from the log, and what goes wrong is
     told before anything is sent."""
-    if not AT_ONCE.acquire(blocking=False):
-        raise RequestError(503, "the server is making other files", "try again in a moment")
     file = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed once it was sent)
     try:
-        with served.operations.log_of(model).answer(model, asked) as batches:
-            named = exports.described(batches, model, asked, served.config)
-            exports.write(named, file, form)
+        with _turn(), served.operations.log_of(model).answer(model, asked) as batches:
+            exports.write(exports.described(batches, model, asked, served.config), file, form)
     except BaseException:
         file.close()
         raise
+    return file
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    if not AT_ONCE.acquire(timeout=PATIENCE):
+        raise RequestError(503, "the server is answering other questions", "try again in a moment")
+    try:
+        yield
     finally:
         AT_ONCE.release()
-    return file
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:

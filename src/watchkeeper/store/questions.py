@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from watchkeeper.errors import ConfigError, QuestionError, did_you_mean
+from watchkeeper.errors import QuestionError, did_you_mean
 from watchkeeper.events import EARLIEST, LATEST, RESOURCES, plain
 from watchkeeper.schema import Kind, ModelConfig, Protection
 from watchkeeper.store.backends import Backend, quoted, text
@@ -49,6 +49,7 @@ OF_LABEL = frozenset({"label", "known_at", ERROR})
 """What is known only once the label is."""
 LONGEST, MOST = 10_000, 50
 """Characters of a condition, and conditions of a question."""
+MOST_ROWS = 10**12
 _TYPES = {Kind.NUMERIC: "DOUBLE", Kind.DURATION: "DOUBLE", Kind.DATETIME: "TIMESTAMP"}
 _HOLDS = {"VARCHAR": "texts", "DOUBLE": "numbers", "INTEGER": "whole numbers", "TIMESTAMP": "times"}
 _NAN = "CAST('NaN' AS FLOAT8)"
@@ -188,8 +189,8 @@ def read(
         raise QuestionError(f"the question has {len(conditions)} conditions; it may have {MOST}: use in (...)")
     if order not in list(Order):
         raise QuestionError(f'there is no order "{order}"; {did_you_mean(order, list(Order), "there are")}')
-    if limit is not None and limit < 1:
-        raise QuestionError(f"limit is {limit}; ask for 1 at least")
+    if limit is not None and not 1 <= limit <= MOST_ROWS:
+        raise QuestionError(f"limit is {limit}; ask for 1 at least, and {MOST_ROWS:,} at most")
     start = _time("since", since, now) if since else None
     end = _time("until", until, now) if until else None
     if start and end and start >= end:
@@ -317,7 +318,7 @@ def _typed(column: Column, value: str) -> Any:
 def _time(name: str, value: str, now: datetime) -> datetime:
     try:
         return now - parse_duration(value)
-    except (ConfigError, OverflowError):
+    except (ValueError, OverflowError):  # no duration, or one that no clock can show
         return _moment(f"{name} is a time, or how long ago such as 7d", value)
 
 
@@ -335,14 +336,14 @@ def _moment(what: str, value: str) -> datetime:
 def _place(after: str, order: Order) -> Place:
     try:
         named, key, request_id = json.loads(base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)))
-        key = datetime.fromisoformat(key) if _KEYS[order][1] == "TIMESTAMP" else float(key)
-        if named != order or not isinstance(request_id, str) or (isinstance(key, datetime) and key.tzinfo is None):
+        if named != order or not isinstance(request_id, str):
             raise ValueError(named)
-    except (ValueError, TypeError, UnicodeError):
+        key = _moment("", key) if _KEYS[order][1] == "TIMESTAMP" else float(key)
+        return Place(order, key, _typed(Column("request_id", "VARCHAR"), request_id))
+    except (ValueError, TypeError, OverflowError, RecursionError, QuestionError):
         raise QuestionError(
             f'"{after[:40]}" is no place in the order "{order}"; take what the page before gave, and keep the order'
         ) from None
-    return Place(order, key, request_id)
 
 
 def _shown(value: Any) -> str:
