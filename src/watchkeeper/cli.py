@@ -38,6 +38,8 @@ from watchkeeper.engine import Engine
 from watchkeeper.errors import DataError, StateError, WatchkeeperError
 from watchkeeper.incidents import NEW
 from watchkeeper.records import ALL, Incident, IncidentState, Reason, Rollout, RolloutState, Status, Transition, Verdict
+from watchkeeper.server import access
+from watchkeeper.server.access import Role
 from watchkeeper.server.app import create_app
 from watchkeeper.settings import StoreConfig
 from watchkeeper.store.files import write
@@ -98,7 +100,6 @@ def demo(
     """
     serve = serve and not as_json
     if serve:
-        _reachable(store, StoreConfig(), host)
         _free(host, port)
     year = Demo(store)
     if not as_json:
@@ -125,6 +126,11 @@ def demo(
             f"\nThe dashboard is at [bold]{link}[/] (Ctrl+C ends it)."
             f" Its clock stands at {year.now:%Y-%m-%d %H:%M} UTC."
         )
+        if host not in LOOPBACK:  # the year began anew, so it has no keys
+            key = access.create(year.engine.state, "demo", Role.OPERATOR, year.now, "demo")
+            out.print(
+                f"It asks for a name and a password: any name, and the key {key}", soft_wrap=True, highlight=False
+            )
         _serve(year.engine, host, port, ticking=False, title="demo: flights of 2013")
     year.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from watchkeeper import events
-from watchkeeper.errors import DataError
+from watchkeeper.errors import DataError, StateError
 from watchkeeper.store import arrivals, privacy
 from watchkeeper.store.arrivals import Batch
 from watchkeeper.store.inbox import Inbox
@@ -89,3 +90,17 @@ def test_tables_whose_columns_differ_in_type_become_one() -> None:
     assert found["y"].to_pylist() == ["word", "3", "true"]
     assert found["z"].to_pylist() == [None, "true", "w"]
     assert arrivals.together(tables[:1]) is tables[0]
+
+
+def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path)
+    large = Batch("loans", events.PREDICTION, pa.table({"request_id": [str(i) for i in range(10_000)]}))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))  # files may have no more, as if the disk were full
+    try:
+        with pytest.raises(StateError, match="events cannot be written"):
+            arrivals.put(inbox, [Batch("loans", events.PREDICTION, ROWS), large])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(inbox.folder.iterdir()) == []
+    assert len(arrivals.put(inbox, [large])) == 1
