@@ -125,6 +125,24 @@ def outcomes(*days: int) -> list[dict[str, Any]]:
 # a model's life on files
 
 
+def test_the_commands_find_what_is_kept_in_a_database(
+    run: Run, folder: Path, new_postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = "store: {state: env:WATCHKEEPER_TESTS, events: env:WATCHKEEPER_TESTS}\n"
+    (folder / "watchkeeper.yaml").write_text(YAML + kept)
+    refused(run("status"), "the environment variable WATCHKEEPER_TESTS is not set", "write it there as")
+    monkeypatch.setenv("WATCHKEEPER_TESTS", new_postgres())
+    write(folder / "predictions.csv", predictions(0, 1, 2, spoilt=(2,)))
+    run("log", "predictions.csv", "--model", "loans", "--version", "3")
+    done = run("tick")
+    assert (done.code, done.out[:42]) == (0, "600 events taken in, 600 rows summarised, ")
+    [found] = json.loads(run("status", "--json").out)
+    assert (found["model"], found["health"]) == ("loans", "P1")
+    assert "because" in run("why", found["incidents"][0]["id"]).out
+    assert "unbroken" in run("audit", "verify").out
+    assert not [*(folder / ".watchkeeper").glob("*.d*b*")], "neither state nor events are in the folder"
+
+
 def test_from_files_to_an_incident_and_why(run: Run, folder: Path) -> None:
     write(folder / "predictions.csv", predictions(0, 1, 2, spoilt=(2,)))
     write(folder / "outcomes.csv", outcomes(0, 1))

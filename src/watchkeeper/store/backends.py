@@ -150,8 +150,8 @@ class DuckDB:
     """One file, held by one process.
 
     There is no index of keys: one of texts grows out of memory and slows down every insert. Instead each row has 64
-    bits of hash, which are stored in eight bytes and looked through at about a nanosecond a row; where they are equal,
-    the key itself is compared.
+    bits of hash, which are stored in eight bytes and looked through in some ten nanoseconds a row; where they are
+    equal, the key itself is compared.
 
     When a checkpoint fails, as on a disk that is full, DuckDB refuses whatever comes then. The file is opened anew at
     the next use, with all that was committed.
