@@ -94,6 +94,15 @@ def test_numbers_stand_under_each_other(run: Run, folder: Path) -> None:
     assert all(row[end - 1].isdigit() and row[end : end + 2].strip() == "" for row in rows)
 
 
+def test_where_nobody_looks_nothing_is_cut_off(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    done = run("events", "delays", "--limit", 200)
+    assert "…" not in done.out
+    rows = [line.split() for line in done.out.splitlines() if line.startswith("2024-03-")]
+    assert len(rows) == 200
+    assert all(row[-1] in ("JFK", "[bold]LGA") and len(row) == 10 for row in rows)
+
+
 def test_the_filters_narrow_it_down(run: Run, folder: Path) -> None:
     done = run(
         "events", "delays", "--user", "u7", "--user", "u8", "--version", "v1", "--since", "2024-03-02", "--until",

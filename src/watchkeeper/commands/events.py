@@ -27,7 +27,7 @@ SHOWN = 20
 """Predictions in a table, if nobody says how many."""
 EXPLAINED = 200_000
 """Labelled predictions that mistakes are looked for in, at most."""
-WIDEST = 32
+WIDEST, GAP = 32, 3
 HEADS = {
     "event_time": "Time (UTC)", "request_id": "Request", "version": "Version", "variant": "Variant",
     "entity_id": "User", "score": "Score", "label": "Label", "latency_ms": "ms", "status": "Status",
@@ -109,8 +109,7 @@ def _show(rows: pa.Table, ask: Ask) -> None:
         table.add_column(Text(title), justify="right" if right else "left", no_wrap=True, min_width=min(width, WIDEST))
     for row in zip(*(cells for _, cells, _ in columns), strict=True):
         table.add_row(*map(Text, row))
-    width = 2 + sum(max(map(len, (title, *cells))) + 2 for title, cells, _ in columns)
-    paper(width).print(table)
+    paper(sum(map(_width, columns))).print(table)
     notes = [f"and {words.count(len(left_out), 'feature')} more: {', '.join(left_out)}"] if left_out else []
     if rows.num_rows == (ask.limit or SHOWN):
         notes.append("there may be more predictions: ask for them with --limit, or write all to a file with --out")
@@ -143,7 +142,7 @@ def _columns(rows: pa.Table) -> tuple[list[Shown], list[str]]:
 
 
 def _width(column: Shown) -> int:
-    return 2 + max(map(len, (column[0], *column[1])))
+    return GAP + max(map(len, (column[0], *column[1])))
 
 
 def _column(column: pa.ChunkedArray, title: str) -> Shown:
