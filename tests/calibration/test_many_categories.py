@@ -56,6 +56,17 @@ def test_sides_drawn_alike_raise_no_alarm(exponent: float) -> None:
     assert max(missed.values()) <= most, missed
 
 
+@pytest.mark.parametrize(("rows", "now"), [(500, 100_000), (1000, 20_000), (5000, 100_000)])
+def test_values_that_a_small_reference_lacks_are_no_drift(rows: int, now: int) -> None:
+    rng, missed = np.random.default_rng(rows), Counter[str]()
+    for _ in range(RUNS):
+        baseline = categorical(drawn(rng, 1.0, *range(1000, VALUES), rows=rows), known=None)
+        current = categorical(drawn(rng, 1.0, *range(1000, VALUES), rows=now), known=baseline.words)
+        for name in ("psi", "jensen_shannon", "hellinger", "total_variation", "l_infinity", "chi_square"):
+            missed[name] += (find(name).compute(subject(current, baseline), ALPHA).low or 0) > 1e-9
+    assert max(missed.values()) <= stats.binom.ppf(0.9999, RUNS, ALPHA), missed
+
+
 def test_a_vanished_value_is_named() -> None:
     rng = np.random.default_rng(4)
     baseline = categorical(drawn(rng, 1.0), known=None)

@@ -12,7 +12,7 @@ import numpy as np
 
 from watchkeeper.metrics import metric
 from watchkeeper.metrics.quality import BOTH, NUMERIC
-from watchkeeper.profiles import Profile, Subject, common
+from watchkeeper.profiles import OTHER_VALUES, Profile, Sides, Subject, common, hashed
 from watchkeeper.schema import Kind
 from watchkeeper.stats import distances, estimates, goodness_of_fit
 from watchkeeper.stats.estimates import Estimate
@@ -154,7 +154,28 @@ def _over_cells(
     sides = subject.sides
     if sides is None:
         return Estimate.absent(subject.n, subject.n_baseline)
-    return estimate(sides.current, sides.baseline, sides.ordered, alpha)
+    return estimate(*_with_rest(sides, subject), sides.ordered, alpha)
+
+
+def _with_rest(sides: Sides, subject: Subject) -> tuple[Floats, Floats]:
+    """Both sides' counts, with the rare ones of the values that the rest is made of counted to it.
+
+    The rest are values of large hash. Those of them that the baseline has are told apart for that reason alone, so the
+    baseline has fewer rows of the rest than equal distributions have; with the rare ones it is an honest cell.
+    """
+    current, baseline = sides.current, sides.baseline
+    if not sides.values or sides.values[-1] != OTHER_VALUES:
+        return current, baseline
+    limit = min(side.limit for side in (subject.current, subject.baseline) if side is not None)
+    joins = distances.rare(current, baseline)
+    joins[-1] = False
+    joins[joins] = [hashed(sides.values[i]) >= limit for i in np.flatnonzero(joins)]
+    counts = []
+    for side in (current, baseline):
+        whole = np.where(joins, 0.0, side)
+        whole[-1] += side[joins].sum()
+        counts.append(whole)
+    return counts[0], counts[1]
 
 
 def _over_bins(subject: Subject, estimate: Callable[[Floats, Floats, float], Estimate], alpha: float) -> Estimate:

@@ -12,11 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import chdtr, chdtrc, chndtrinc, erf, gammaln, kolmogi, ndtri, rel_entr
 
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import Floats, Ints
 
+LEAST = 5.0
+"""Rows that a cell must be expected to have on the smaller side (Cochran 1954)."""
 HALF_ROW = 0.5
 """What an empty cell counts as, where a logarithm needs it above zero."""
 
@@ -130,17 +133,28 @@ def _in_mass_cells(current: Floats, baseline: Floats, count: int) -> tuple[Float
     return np.bincount(which, current, count).astype(float), np.bincount(which, baseline, count).astype(float)
 
 
-def cells(
-    current: Floats, baseline: Floats, ordered: bool, count: int = 10, least: float = 5.0
-) -> tuple[Floats, Floats]:
+def rare(current: Floats, baseline: Floats) -> NDArray[np.bool_]:
+    """Which categories are too rare to stand alone, see `cells`."""
+    n, m = current.sum(), baseline.sum()
+    least = _least(current, baseline)
+    smaller = current if n < m else baseline
+    found: NDArray[np.bool_] = ((current + baseline) * min(n, m) / (n + m) < least) & (smaller < 4 * least)
+    return found
+
+
+def _least(current: Floats, baseline: Floats) -> float:
+    return float(LEAST * max(np.count_nonzero(current + baseline) / 10, 1.0) ** 0.25)
+
+
+def cells(current: Floats, baseline: Floats, ordered: bool, count: int = 10) -> tuple[Floats, Floats]:
     """Gather fine bins into the cells that PSI and Jensen-Shannon are taken over.
 
     Ordered bins become `count` cells of about equal baseline mass (baseline deciles); categories stay as they
-    are. Then a cell whose expected count, were the two equal, is under `least` on the smaller side is pooled with
+    are. Then a cell whose expected count, were the two equal, is under `LEAST` on the smaller side is pooled with
     the next ones until they reach it together (Cochran 1954): neighbours for ordered cells, other rare categories
     for the rest. The sampling error of a rarer cell has no known form. A category that is rare by expectation
-    but has `4 * least` rows on the smaller side stays: equal distributions do that less than once in ten
-    million times. With more than ten cells `least` grows with the fourth root of their number: what the
+    but has four times as many rows on the smaller side stays: equal distributions do that less than once in ten
+    million times. With more than ten cells the least grows with the fourth root of their number: what the
     intervals leave uncorrected falls with the square of the rows a cell, the noise it must hide behind grows
     with the root of the cells.
 
@@ -151,10 +165,8 @@ def cells(
     present = current + baseline > 0
     current, baseline = current[present], baseline[present]
     n, m = current.sum(), baseline.sum()
-    least *= max(len(current) / 10, 1.0) ** 0.25
-    expected = (current + baseline) * min(n, m) / (n + m)
-    smaller = current if n < m else baseline
-    pooled = np.full(len(current), True) if ordered else (expected < least) & (smaller < 4 * least)
+    least, expected = _least(current, baseline), (current + baseline) * min(n, m) / (n + m)
+    pooled = np.full(len(current), True) if ordered else rare(current, baseline)
     group = np.zeros(len(current), dtype=int)
     group[~pooled] = np.arange((~pooled).sum())
     last = int((~pooled).sum())
