@@ -11,6 +11,7 @@ from time import monotonic
 import forked
 import load_writer
 from load_writer import MODEL
+from own_postgres import OwnPostgres
 from under_load import PATIENCE, SETTINGS, Counts
 from watchkeeper import events
 from watchkeeper.engine import Engine
@@ -18,10 +19,15 @@ from watchkeeper.schema import Config
 from watchkeeper.windows import Window
 
 
-def killed_keeping(folder: Path, seed: int, kills: int) -> Counts:
-    """A process that takes events in, erases subjects and writes the log anew is killed anywhere in that."""
+def killed_keeping(folder: Path, seed: int, kills: int, url: str = "") -> Counts:
+    """A process that takes events in, erases subjects and writes the log anew is killed anywhere in that.
+
+    Args:
+        url: the database that holds state and events, if they are not in the store's folder.
+    """
     chance, counts, said = random.Random(seed), Counts(), folder / "said.txt"
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "url").write_text(url)
     engine = _keeper(folder)
     engine.inbox.put(map(_of_a_subject, range(KEPT)))
     engine.tick()
@@ -61,6 +67,14 @@ def killed_keeping(folder: Path, seed: int, kills: int) -> Counts:
     return counts
 
 
+def killed_keeping_in_postgres(folder: Path, seed: int, kills: int) -> Counts:
+    database = OwnPostgres()
+    try:
+        return killed_keeping(folder, seed, kills, database.place())
+    finally:
+        database.stop()
+
+
 KEPT, FRESH = 20_000, 500
 KEPT_FROM = datetime(2024, 1, 1, tzinfo=UTC)
 ERASED = 100
@@ -84,7 +98,9 @@ def _keep(folder: Path) -> None:
 
 def _keeper(folder: Path) -> Engine:
     model = {**SETTINGS["models"][MODEL], "monitors": []}
-    return Engine(folder / "store", Config.model_validate({"models": {MODEL: model}}))
+    url = (folder / "url").read_text()
+    places = {"store": {"state": url, "events": url}} if url else {}
+    return Engine(folder / "store", Config.model_validate({"models": {MODEL: model}, **places}))
 
 
 def _of_a_subject(number: int) -> events.Event:

@@ -22,12 +22,14 @@ from typing import Any
 import pyarrow as pa
 
 from watchkeeper import Client, events
+from watchkeeper.cloudevents import KINDS
 
 MODEL = "loans"
 GRAINS = 6
 """Hours that the events lie in: each batch brings late rows to grains that were summarised before."""
 LABELLED = 4
 """Every so many events one is labelled."""
+HALVES = "application/cloudevents-batch+json"
 PATIENCE = 60.0
 """Seconds that the writer goes on trying at its end."""
 
@@ -165,9 +167,33 @@ def by_requests(writing: Writing, journal: Journal) -> None:
                 journal.note(kind, writing.name, first, end)
 
 
+def by_halves(writing: Writing, journal: Journal) -> None:
+    """Report what a model was asked and what it answered apart, as an inference server does, in either order."""
+    chance, place = random.Random(writing.name), f"{writing.target}/v1/models/{MODEL}"
+    for first, end in batches(writing):
+        numbers = range(first, end)
+        asked = [{"instances": [values(number)]} for number in numbers]
+        answered = [{"predictions": [score(number)]} for number in numbers]
+        halves = [
+            [_half(writing, kind, number, data) for number, data in zip(numbers, some, strict=True)]
+            for kind, some in zip(KINDS, (asked, answered), strict=True)
+        ]
+        chance.shuffle(halves)
+        if all(_insist(f"{place}/cloudevents", half, writing) for half in halves):
+            journal.note(events.PREDICTION, writing.name, first, end)
+
+
+def _half(writing: Writing, kind: str, number: int, data: object) -> dict[str, Any]:
+    return {
+        "specversion": "1.0", "id": f"{writing.name}-{number}", "source": "http://localhost:9081/", "type": kind,
+        "time": moment(writing, number).isoformat(), "data": data,
+    }  # fmt: skip
+
+
 def _insist(url: str, rows: Sequence[events.Event], writing: Writing) -> bool:
     """Whether the events were acknowledged at last."""
-    body, until = ENCODE[writing.how](rows), None
+    encode, until = ENCODE.get(writing.how, lambda rows: json.dumps(rows).encode()), None
+    body = encode(rows)
     while until is None or monotonic() < until:
         request = urllib.request.Request(url, body, {"Content-Type": writing.how}, method="POST")
         try:
@@ -209,4 +235,5 @@ ENCODE: dict[str, Callable[[Sequence[events.Event]], bytes]] = {
 
 def write(writing: Writing) -> None:
     """Be such a program."""
-    (by_client if writing.how == "client" else by_requests)(writing, Journal(writing.journal))
+    work = {"client": by_client, HALVES: by_halves}.get(writing.how, by_requests)
+    work(writing, Journal(writing.journal))

@@ -290,6 +290,7 @@ def killed_servers(folder: Path, seed: int, kills: int, databases: dict[str, str
     """The server is killed while clients and raw requests write, and is started again."""
     chance = random.Random(seed)
     with at_work(folder, seed, databases=databases) as (server, writers):
+        writers.begin(load_writer.HALVES, server.url, "halves")
         _all_kinds(server, writers)
         for _ in range(kills):
             if chance.random() < 0.8:
@@ -301,6 +302,16 @@ def killed_servers(folder: Path, seed: int, kills: int, databases: dict[str, str
             server.start()
         server.ready()
         return count(server, writers)
+
+
+def killed_servers_with_postgres(folder: Path, seed: int, kills: int) -> Counts:
+    """The same with state and events in a database."""
+    database = OwnPostgres()
+    try:
+        place = database.place()
+        return killed_servers(folder, seed, kills, {"state": place, "events": place})
+    finally:
+        database.stop()
 
 
 def killed_clients(folder: Path, seed: int, kills: int) -> Counts:
@@ -447,7 +458,7 @@ def _serve_by(offset: Path, arguments: list[str]) -> None:
 
 
 def _all_kinds(server: Server, writers: Writers) -> None:
-    """Clients, to the server and to its folder, and raw requests of each kind."""
+    """Clients, to the server and to its folder, and raw requests of each kind but halves."""
     writers.begin("client", server.url, "remote", spool=True)
     writers.begin("client", str(server.store), "local")
     for kind in load_writer.ENCODE:
