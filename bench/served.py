@@ -191,9 +191,9 @@ def send(port: int, what: str, seconds: float, out: Any) -> None:
 
 def _kinds() -> dict[str, tuple[int, int, str, Callable[[int], Iterator[bytes]]]]:
     return {
-        "arrow": (4, ROWS, "application/vnd.apache.arrow.stream", arrow_bodies),
-        "json": (8, IN_A_BATCH, "application/json", lambda seed: json_bodies(seed, IN_A_BATCH)),
         "json_single": (CONNECTIONS, 1, "application/json", lambda seed: json_bodies(seed, 1)),
+        "json": (8, IN_A_BATCH, "application/json", lambda seed: json_bodies(seed, IN_A_BATCH)),
+        "arrow": (4, ROWS, "application/vnd.apache.arrow.stream", arrow_bodies),
     }
 
 
@@ -222,7 +222,8 @@ def server_figures(seconds: float, every: int, say: Callable[[str], None] = prin
     with TemporaryDirectory() as folder:
         server = Server(Path(folder), every)
         try:
-            _run(context, server, "arrow", seconds / 3)  # what is made once is made, and the log's cache filled
+            _run(context, server, "json", seconds / 3)  # what is made once is made
+            _run(context, server, "arrow", seconds / 20)
             for what in _kinds():
                 load, waits, memory, used = _run(context, server, what, seconds)
                 pages += waits
