@@ -83,6 +83,14 @@ def test_a_disk_that_stays_full_is_told_each_time(backend: DuckDB, tmp_path: Pat
     assert backend.rows("SELECT count(*) FROM rows") == [(6000,)]
 
 
+def test_readers_open_it_anew_as_well(backend: DuckDB) -> None:
+    append(backend, 0)
+    with no_file_above(1000), pytest.raises(StateError):
+        backend.run("CHECKPOINT")
+    with backend.stream("SELECT request_id FROM rows") as found:
+        assert found.read_all().num_rows == 2000
+
+
 def test_what_an_interrupted_rewriting_left_is_removed(tmp_path: Path) -> None:
     for name in ("log.duckdb.fresh", "log.duckdb.fresh.wal"):
         (tmp_path / name).write_bytes(b"left")

@@ -169,7 +169,7 @@ class DuckDB:
         self._path, self._memory = path, memory
         self._fresh = path.with_name(f"{path.name}.fresh")
         self.readers = Readers()
-        self._failed, self._mending = False, threading.Lock()
+        self._failed = False
         self._connection = self._connect()
         self._forget_fresh()
 
@@ -193,19 +193,19 @@ class DuckDB:
         try:
             yield self._connection
         except (duckdb.FatalException, duckdb.IOException, duckdb.TransactionException) as problem:
-            self._failed = isinstance(problem, duckdb.FatalException)
+            self._failed = self._failed or isinstance(problem, duckdb.FatalException)
             raise StateError(
                 f"the event log {self._path} cannot be used now: {str(problem).splitlines()[0]}; check that its disk"
                 " has space"
             ) from problem
 
     def _mend(self) -> None:
-        with self._mending:
-            if self._failed:
-                with self.readers.none():
+        if self._failed:
+            with self.readers.none():
+                if self._failed:  # nobody else has done it meanwhile
                     self._connection.close()
                     self._connection = self._connect()
-                self._failed = False
+                    self._failed = False
 
     def close(self) -> None:
         self._connection.close()
