@@ -61,7 +61,11 @@ def test_a_prediction_has_exactly_its_fields() -> None:
 def test_an_outcome_has_exactly_its_fields() -> None:
     found = events.outcome("delays", "r1", np.int64(0), known_at=datetime(2013, 7, 5, 8, tzinfo=UTC))
     assert found == OUTCOME
-    assert tuple(found) == events.FIELDS[events.OUTCOME]
+    sourced = events.outcome("delays", "r1", 0, known_at=OUTCOME["known_at"], source="implicit")
+    assert sourced == {**OUTCOME, "source": "implicit"}
+    assert tuple(sourced) == events.FIELDS[events.OUTCOME]
+    with pytest.raises(DataError, match="source must be one of explicit, implicit, delayed, found 'guess'"):
+        events.read({**OUTCOME, "source": "guess"})
 
 
 @pytest.mark.parametrize("event", [WIRE, OUTCOME])

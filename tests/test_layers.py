@@ -35,6 +35,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     ),
     3: ("store", "store.*"),
     4: (
+        "accounts",
         "engine",
         "inference",
         "cloudevents",

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.tree import Tree
 
-from watchkeeper import config, events, words
+from watchkeeper import accounts, config, events, words
 from watchkeeper.commands import keep, keys, quarantine
 from watchkeeper.commands.events import events as events_command
 from watchkeeper.commands.options import CONFIG, STORE, AsJson, ConfigFile, Store, err, escaped, opened, out
@@ -274,11 +274,16 @@ def tick(store: Store = STORE, config_file: ConfigFile = CONFIG) -> None:
 
 @app.command()
 def status(store: Store = STORE, config_file: ConfigFile = CONFIG, as_json: AsJson = False) -> None:
-    """Show how each model is."""
+    """Show how each model is, how many labels found their predictions, how late things come, and what is lost."""
     state = opened(store, config_file)
+    known = config.load(config_file).models if config_file.exists() else {}
     with state.snapshot() as tx:
         models = sorted({v.model for v in tx.select(Verdict)})
         rows = [_status(tx, model) for model in models]
+        for row in rows:
+            if row["model"] in known:
+                found = accounts.accounts(tx, row["model"], known[row["model"]], datetime.now(UTC))
+                row["accounts"] = found.to_dict()
     state.close()
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
@@ -292,6 +297,11 @@ def status(store: Store = STORE, config_file: ConfigFile = CONFIG, as_json: AsJs
         incidents = "\n".join(f"{i['severity']} {i['title']} ({i['id']})" for i in row["incidents"]) or "none"
         table.add_row(row["model"], row["health"], row["champion"] or "none", escaped(incidents), row["until"], looks)
     out.print(table)
+    for row in rows:
+        if told := row.get("accounts"):
+            joined = "" if told["join_rate"] is None else f"{words.share(told['join_rate'])} of the outcomes joined, "
+            counts = ", ".join(f"{n:,} {name}" for name, n in told["counts"].items() if n)
+            out.print(f"{row['model']}: {joined}{counts or 'nothing counted yet'}", highlight=False, soft_wrap=True)
 
 
 @app.command("why")

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from watchkeeper import (
+    accounts,
     actions,
     channels,
     diagnosis,
@@ -69,9 +70,11 @@ SAMPLED = 3
 
 @dataclass
 class Tick:
-    """What one tick did: how many rows each hop handled, and how many seconds it took."""
+    """What one tick did: how many rows each hop handled, and how many seconds it took; `counted` is what is told of the
+    events of each model that came in."""
 
     rows: Counter[str] = field(default_factory=Counter)
+    counted: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @contextmanager
@@ -144,9 +147,12 @@ class Engine:
             self.replay(tick, now)
             self.record(tick)
             self.join(tick, now)
+            accounts.add(self.state, tick.counted)
         for name, model in self.config.models.items():
             with tick.timed("summarise"):  # 2. grains that received rows become profiles
                 self._summarised(name, model, tick)
+                if name not in self.tables:
+                    accounts.look(self.state, self.log, name, now)
             with tick.timed("judge"), self.state.transaction() as tx:
                 points = self.measure(tx, name, model, now)  # 3. profiles become points
                 verdicts = self.judge(tx, model, points, tick)  # 4. points become verdicts
@@ -168,6 +174,7 @@ class Engine:
         tick = Tick()
         with self._turn, tick.timed("record"):
             self.record(tick)
+            accounts.add(self.state, tick.counted)
         return tick
 
     # 1. record
@@ -252,23 +259,36 @@ class Engine:
         for reason, some in refused.items():
             self.inbox.reject(path.stem, some, reason)
             tick.rows["reject"] += len(some)
+            for name in (found.get("model") if isinstance(found, dict) else None for found in some):
+                known = isinstance(name, str) and name in self.config.models
+                tick.counted[str(name) if known else ""]["rejected"] += 1
         return [arrivals.Batch(model, kind, log.table(events.columns(rows))) for (model, kind), rows in taken.items()]
 
     def _append(self, found: Sequence[tuple[Path, arrivals.Batch]], tick: Tick) -> None:
         """Store batches of one shape at once; if the log cannot take them, one by one, to keep the others."""
         batch = found[0][1]
-        own = self.log_of(batch.model)
-        store = own.append if batch.kind == events.PREDICTION else own.append_outcomes
+        own, now, kind = self.log_of(batch.model), self.clock(), batch.kind
         try:
-            stored = store(batch.model, arrivals.together([self.protect(one).rows for _, one in found]))
+            rows = arrivals.together([self.protect(one).rows for _, one in found])
+            if kind == events.PREDICTION:
+                taken = own.append(batch.model, rows, now)
+            else:
+                taken = own.append_outcomes(batch.model, rows)
         except (DataError, pa.ArrowInvalid, UnicodeError) as problem:
             if len(found) == 1:
                 self._reject(found[0][0], batch, str(problem), tick)
             for one in found if len(found) > 1 else ():
                 self._append([one], tick)
         else:
-            tick.rows["record"] += stored.stored
-            tick.rows["set aside"] += stored.set_aside
+            tick.rows["record"] += taken.stored
+            tick.rows["set aside"] += taken.set_aside
+            tick.counted[batch.model] += Counter(
+                {
+                    f"{kind}s again": taken.duplicates - taken.conflicting,
+                    "contradicted": taken.conflicting,
+                    "set aside": taken.set_aside,
+                }
+            )
 
     def protect(self, batch: arrivals.Batch) -> arrivals.Batch:
         """A batch as it may be stored: what the configuration calls sensitive is protected."""
@@ -281,6 +301,7 @@ class Engine:
     def _reject(self, path: Path, batch: arrivals.Batch, reason: str, tick: Tick) -> None:
         self.inbox.reject(path.stem, batch.events(), reason)
         tick.rows["reject"] += batch.rows.num_rows
+        tick.counted[batch.model if batch.model in self.config.models else ""]["rejected"] += batch.rows.num_rows
 
     # 2. summarise
 
@@ -319,13 +340,16 @@ class Engine:
                 tx.put_segmentations(name, traffic.first_segments(model, own.first_rows(name)))
             segments = traffic.segments(tx, name, model)
             by_rows, by_labels = keeping.to_count(tx, name, news.by_rows, news.by_labels)
+            since = keeping.whole_from(tx, name)
+            if name not in self.tables and (too_late := own.arrived(name, int(done or 0), since)):
+                tx.add_counts(name, {"too late": too_late})
             whole = by_rows
             if fresh:
                 [whole] = keeping.to_count(tx, name, [*by_rows, *own.touched(name, 0, model.grain)[0]])
             plans = traffic.plans(model, tx.grids(name), tx.vocabularies(name))
             for grains, touched in (
                 (whole, plans),  # labels change the counts by label alone
-                (sorted({*by_labels} - {*whole}), [plan for plan in plans if plan.by_label]),
+                (sorted({*by_labels} - {*whole}), traffic.moved_by_labels(plans)),
             ):
                 parts = own.profiles(name, touched, grains, model.grain, segments)
                 tx.put_profiles(name, parts, grains, [plan.name for plan in touched])
@@ -534,7 +558,9 @@ class Engine:
     def erase(self, subject: str, model: str | None = None, actor: str = ENGINE) -> keeping.Erasure:
         """Erase a subject from everything that is stored; see `Keeping.erase`. Events that wait are taken in first."""
         with self._turn:
-            self.record(Tick())
+            tick = Tick()
+            self.record(tick)
+            accounts.add(self.state, tick.counted)
             self.inbox.sweep()
             return self.keeping.erase(subject, model, self.clock(), actor)
 

@@ -44,7 +44,11 @@ _PREDICTION = (
     "status",
     "context",
 )
-_OUTCOME = ("request_id", "label", "known_at")
+_OUTCOME = ("request_id", "label", "known_at", "source")
+
+SOURCES = ("explicit", "implicit", "delayed")
+"""How a label is known: somebody said so (a rating, a correction), somebody acted so (a click, a skip), or time told
+(a loan that was not paid back after 90 days)."""
 
 FIELDS: dict[str, tuple[str, ...]] = {
     PREDICTION: ("kind", "model", *_PREDICTION, "features"),
@@ -52,7 +56,9 @@ FIELDS: dict[str, tuple[str, ...]] = {
 }
 """The keys of each kind of event, in the order they are written."""
 
-RESERVED = frozenset({*_PREDICTION, "arrival", "label", "grain_start", "(hash)", "(label)"})
+RESERVED = frozenset(
+    {*_PREDICTION, "arrival", "label", "grain_start", "recorded_at", "label_delay", "arrival_lag", "(hash)", "(label)"}
+)
 """Names that a feature cannot bear, since they have a meaning of their own."""
 
 _BESIDE = ("kind", "model", "features")
@@ -118,24 +124,30 @@ def prediction(
     }
 
 
-def outcome(model: str, request_id: str, label: object, *, known_at: datetime | str) -> Event:
+def outcome(
+    model: str, request_id: str, label: object, *, known_at: datetime | str, source: str | None = None
+) -> Event:
     """The event of what a prediction should have been.
 
     Args:
         known_at: when the label became known, with a time zone. Of several labels for one request the one that
             became known last counts.
+        source: how it is known, one of `SOURCES`, where that is to be told.
 
     Raises DataError, which names the field, for anything that has not this form.
     """
     value = plain(label)
     if value is None:
         raise DataError("label is missing; send an outcome only once it is known")
+    if source is not None and source not in SOURCES:
+        raise DataError(f"source must be one of {', '.join(SOURCES)}, found {_found(source)}")
     return {
         "kind": OUTCOME,
         "model": _text("model", model),
         "request_id": _text("request_id", request_id),
         "label": value,
         "known_at": moment("known_at", known_at),
+        **({} if source is None else {"source": source}),
     }
 
 
@@ -160,7 +172,7 @@ def read(found: object, *, kind: str = "", model: str = "") -> Event:
     for name in given:
         if name not in FIELDS[kind]:
             raise DataError(f'a {kind} has no field "{name}"; {did_you_mean(name, FIELDS[kind], "its fields are")}')
-    needed = ("model", "request_id", "event_time", "features") if kind == PREDICTION else FIELDS[OUTCOME][1:]
+    needed = ("model", "request_id", "event_time", "features") if kind == PREDICTION else FIELDS[OUTCOME][1:-1]
     for name in needed:
         if given.get(name) is None:
             raise DataError(f"{name} is missing; every {kind} needs one")
@@ -168,7 +180,8 @@ def read(found: object, *, kind: str = "", model: str = "") -> Event:
         if name not in ("features", "context") and isinstance(value, (Mapping, list)):
             raise DataError(f"{name} must be a single value, found a {type(value).__name__}")
     if kind == OUTCOME:
-        return outcome(given["model"], given["request_id"], given["label"], known_at=given["known_at"])
+        known_at, source = given["known_at"], given.get("source")
+        return outcome(given["model"], given["request_id"], given["label"], known_at=known_at, source=source)
     for name in ("version", "variant", "status"):
         if name in given and given[name] is None:
             del given[name]

@@ -112,7 +112,7 @@ class Keeping:
         done = {}
         for name, model in self.config.models.items():
             wanted = model.retention
-            if wanted.age is None and wanted.size is None and wanted.keep is None:
+            if model.events or (wanted.age is None and wanted.size is None and wanted.keep is None):
                 continue
             looked = floor(now, model.grain_length).isoformat()
             with self.state.snapshot() as tx:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import Grid
 from watchkeeper.stats.scores import log_loss_arm
 from watchkeeper.stats.sequential import Arm
+from watchkeeper.store.log import ARRIVAL_LAG, LABEL_DELAY
 from watchkeeper.store.sources import Part, Plan, connect, read, segmentation, summarise, summarise_segments, typed
 from watchkeeper.store.state import Transaction
 from watchkeeper.store.tallies import fit_grids
@@ -29,6 +31,8 @@ from watchkeeper.windows import Window, floor
 
 FIXED_GRIDS = {"score": Grid.unit(), "latency_ms": Grid.logarithmic(0.1, 60_000.0)}
 """Grids that need no data: scores are probabilities, and latencies lie between 0.1 ms and a minute."""
+TIMES = {LABEL_DELAY: Grid.logarithmic(1.0, 32_000_000.0), ARRIVAL_LAG: Grid.logarithmic(0.001, 1_000_000.0)}
+"""What is summarised of how predictions and labels come, in seconds: up to a year, and up to eleven days."""
 
 
 def plans(model: ModelConfig, grids: dict[str, Grid], known: dict[str, tuple[str, ...]] | None = None) -> list[Plan]:
@@ -55,7 +59,13 @@ def plans(model: ModelConfig, grids: dict[str, Grid], known: dict[str, tuple[str
         Plan("score", Kind.NUMERIC, grids["score"], by_label=True),
         Plan("latency_ms", Kind.NUMERIC, grids["latency_ms"]),
         Plan("status", Kind.CATEGORICAL, None, known=("ok",)),
+        *(Plan(name, Kind.NUMERIC, grid) for name, grid in TIMES.items()),
     ]
+
+
+def moved_by_labels(plans: Iterable[Plan]) -> list[Plan]:
+    """The columns whose summaries change when labels come."""
+    return [plan for plan in plans if plan.by_label or plan.name == LABEL_DELAY]
 
 
 def without_grid(model: ModelConfig, grids: dict[str, Grid]) -> list[str]:

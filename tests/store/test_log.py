@@ -677,7 +677,7 @@ def test_a_log_with_primary_keys_is_brought_up_to_date(path: Path) -> None:
         log = Log(DuckDB(path))
         log.open_model(M, model())
         assert log.append(M, rows("a", age=[9.0], colour=["red"])) == Appended(0, 1, 0)
-        assert log.append_outcomes(M, outcomes("a", [0])) == Appended(0, 1, 0)
+        assert log.append_outcomes(M, outcomes("a", [0])) == Appended(0, 1, 0, conflicting=1)
         assert all_rows(log, "request_id, age, country, arrival") == [("a", 1.5, None, 1)]
         assert labels(log) == {"a": 1}
         assert log.arrival(M) == 2

@@ -226,16 +226,19 @@ class Client:
             self._sender.drop(INVALID, _length(rows), words_of(problem), early=True)
             return []
 
-    def label(self, request_id: str, value: object, known_at: datetime | None = None) -> None:
+    def label(
+        self, request_id: str, value: object, known_at: datetime | None = None, source: str | None = None
+    ) -> None:
         """Say what a prediction should have been.
 
         Args:
             value: 0 or 1.
             known_at: since when this is known, with a time zone; now if not given.
+            source: how it is known: "explicit", "implicit" or "delayed".
 
         With `strict`, raises DataError for what is no label.
         """
-        item = (request_id, value, known_at, time.time_ns())
+        item = (request_id, value, known_at, source, time.time_ns())
         self._sender.waiting.append(self._line(item) if self._strict else item)
         self._sender.attend()
 
@@ -297,9 +300,10 @@ class Client:
         if isinstance(item, Line):
             return item
         given: dict[str, Any]
-        if len(item) == 4:
-            request_id, value, known_at, now = item
-            return line(events.outcome(self._model, request_id, value, known_at=known_at or _moment(now)))
+        if len(item) == 5:
+            request_id, value, known_at, source, now = item
+            known_at = known_at or _moment(now)
+            return line(events.outcome(self._model, request_id, value, known_at=known_at, source=source))
         given = dict(zip(_FIELDS, item, strict=False))
         if given["event_time"] is None:
             given["event_time"] = _moment(item[-1])

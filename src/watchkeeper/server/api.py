@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from fastapi.encoders import jsonable_encoder
 
+from watchkeeper import accounts
 from watchkeeper.records import Incident, IncidentState, Rollout, RolloutState
 from watchkeeper.server import reads
 from watchkeeper.server.services import Services, absent, services
@@ -38,17 +39,23 @@ def models(served: Served) -> dict[str, Any]:
 
 @router.get("/api/v1/models/{model}")
 def model(model: str, served: Served) -> dict[str, Any]:
-    """One model with its champions, its open incidents, its rollouts and the last verdict of every look."""
+    """One model with its champions, its open incidents, its rollouts and the last verdict of every look.
+
+    `accounts` says what became of its events: how many labels found their predictions, how late predictions and labels
+    come, and what was sent twice, contradicted, set aside, rejected, or came too late.
+    """
     config = served.model(model)
     with served.state.snapshot() as tx:
         standing = reads.standing(tx, model, config)
         champions = tx.champions(model)
         verdicts = reads.latest_verdicts(tx, model)
         rollouts = tx.select(Rollout, model=model, order="-started_at")
+        told = accounts.accounts(tx, model, config, served.clock())
     return {
         "data": {
             **_summary(standing),
             "champions": [{"version": version, "since": since.isoformat()} for since, version in champions],
+            "accounts": told.to_dict(),
             "incidents": jsonable_encoder(standing.incidents),
             "rollouts": [{**jsonable_encoder(rollout), "looks": len(rollout.looks)} for rollout in rollouts],
             "verdicts": [{**jsonable_encoder(v), "reason_sentence": v.reason.sentence} for v in verdicts],

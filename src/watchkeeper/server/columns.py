@@ -88,6 +88,10 @@ def from_table(found: pa.Table, kind: str) -> Found:
     columns[moment] = _moments(columns[moment], moment, rejected)
     if kind == events.OUTCOME:
         _reject(rejected, pc.is_null(columns["label"]), "label is missing; send an outcome only once it is known")
+        if "source" in columns:
+            columns["source"] = _words(columns["source"], "source")
+            other = pc.invert(pc.is_in(columns["source"], pa.array([None, *events.SOURCES])))
+            _reject(rejected, other, f"source must be one of {', '.join(events.SOURCES)}")
     else:
         for name, otherwise in _TEXTS.items():
             if name in columns:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pyarrow as pa
@@ -69,6 +69,7 @@ class Outcome(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     known_at: Moment
     kind: str = events.OUTCOME
     model: str | None = None
+    source: Literal["explicit", "implicit", "delayed"] | None = None
 
 
 class Predictions(msgspec.Struct, forbid_unknown_fields=True):
@@ -233,7 +234,7 @@ _PLAIN = tuple(
 def table(kind: str, rows: Sequence[Any], names: tuple[str, ...]) -> pa.Table:
     """Rows of JSON as columns: the fields, and the features `names`."""
     if kind == events.OUTCOME:
-        columns = log.table({name: [getattr(row, name) for row in rows] for name in ("request_id", "label")})
+        columns = log.table({name: [getattr(row, name) for row in rows] for name in ("request_id", "label", "source")})
         return columns.append_column("known_at", pa.array([row.known_at for row in rows], TIME))
     features = [row.features for row in rows]
     columns = log.table(

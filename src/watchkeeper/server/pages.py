@@ -12,7 +12,8 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
-from watchkeeper import charts, words
+from watchkeeper import accounts, charts, words
+from watchkeeper.accounts import Accounts
 from watchkeeper.errors import ConfigError
 from watchkeeper.metrics import METRICS
 from watchkeeper.monitors import Watch, plan
@@ -145,6 +146,7 @@ def model(
         judged = reads.judged_points(tx, verdicts)
         incidents = tx.select(Incident, model=model, order="-opened_at", limit=50)
         rollouts = tx.select(Rollout, model=model, order="-started_at", limit=50)
+        told = accounts.accounts(tx, model, config, served.clock())
     drift_points = reads.main_series(p for p in points if p.metric == drifted and p.column in config.features)
     service = [p for p in points if p.monitor == "" and p.version == ""]
     links = choices(request, {"metric": chosen, "drift": drifted, "days": str(days)})
@@ -156,7 +158,45 @@ def model(
         range_links=links("days", [(str(d), f"{d} days") for d in RANGES]),
         drift=drift_section(model, drift_points, drifted), service=service_section(service),
         monitors=monitor_rows(config, verdicts, judged), incidents=incidents, rollouts=rollouts,
+        accounts=accounts_rows(told),
     )  # fmt: skip
+
+
+def accounts_rows(told: Accounts) -> list[tuple[str, str, str]]:
+    """What became of a model's events: what is told, its number, and what it means."""
+    n = told.counts
+    rows = [
+        ("Labels due", words.number(told.due), "predictions of the last 30 days that are old enough for their label"),
+        ("Labelled", words.share(told.labelled), "of them that have it"),
+        ("Outcomes that found their prediction", words.share(told.join_rate), "of all requests with an outcome"),
+    ]
+    for title, times in (("Label delay", told.label_delay), ("Arrival lag", told.arrival_lag)):
+        what = "until the label was known" if title == "Label delay" else "until the prediction was in the log"
+        shown = ", ".join(words.span(seconds) for seconds in times) or words.NONE
+        rows.append((title, shown, f"{what}: median, 90 % and 99 % of the last 30 days"))
+    rows += [
+        (title, words.number(n[name]), meaning) for name, (title, meaning) in COUNTED.items() if n.get(name) is not None
+    ]
+    rows += [
+        (f"Outcomes, {name.removeprefix('source ')}", words.number(n[name]), "kept, by their source")
+        for name in sorted(n)
+        if name.startswith("source ")
+    ]
+    return rows
+
+
+COUNTED = {
+    "orphans": ("Orphans", "requests with an outcome and no prediction so far"),
+    "early": ("Early", "requests whose outcome came before their prediction"),
+    "conflicting": ("Conflicting", "requests told different labels; the latest counts"),
+    "contradicted": ("Contradicted", "outcomes of the same moment with another label; the first counts"),
+    "outcomes again": ("Outcomes sent again", "the same once more; kept once"),
+    "predictions again": ("Predictions sent again", "the same request once more; kept once"),
+    "set aside": ("Values set aside", "they do not fit their column, or nobody declared it"),
+    "rejected": ("Rejected", "events that could not be read"),
+    "too late": ("Too late", "predictions of times whose rows were deleted; not in the summaries"),
+}
+"""What is counted of a model's events, and in which words."""
 
 
 def drift_metrics(config: ModelConfig) -> list[str]:

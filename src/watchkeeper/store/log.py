@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -47,8 +47,9 @@ EVENT = {
     **dict.fromkeys(RESOURCES, "DOUBLE"),
     "status": "VARCHAR",
     "context": "VARCHAR",
+    "recorded_at": "TIMESTAMP",
 }
-_OUTCOME = {"request_id": "VARCHAR", "label": "INTEGER", "known_at": "TIMESTAMP"}
+_OUTCOME = {"request_id": "VARCHAR", "label": "INTEGER", "known_at": "TIMESTAMP", "source": "VARCHAR"}
 _ASIDE = {"request_id": "VARCHAR", "name": "VARCHAR", "value": "VARCHAR"}
 TYPES = {Kind.NUMERIC: "DOUBLE", Kind.DURATION: "DOUBLE", Kind.DATETIME: "TIMESTAMP"}
 _KINDS = {"DOUBLE": Kind.NUMERIC, "VARCHAR": Kind.CATEGORICAL, "TIMESTAMP": Kind.DATETIME}
@@ -56,6 +57,12 @@ _SHAPES = {"DOUBLE": "float64", "VARCHAR": "string", "TIMESTAMP": "timestamp", "
 
 Home = Callable[[str], str]
 """The table of a model that holds its rows of one sort."""
+LABEL_DELAY, ARRIVAL_LAG = "label_delay", "arrival_lag"
+_TIMES = {
+    LABEL_DELAY: "CAST(extract(epoch FROM known.known_at) - extract(epoch FROM chosen.event_time) AS FLOAT8)",
+    ARRIVAL_LAG: "CAST(extract(epoch FROM chosen.recorded_at) - extract(epoch FROM chosen.event_time) AS FLOAT8)",
+}
+"""Seconds from a prediction until its label was known, and until it was in the log; summarised for all rows alone."""
 _BATCH, _PARTED = "batch", "parted"
 """The temporary tables that the summarising expression reads: rows as they are, and parted into segments."""
 UNITS = {"1h": "hour", "1d": "day"}
@@ -69,11 +76,13 @@ _VOCABULARIES = "vocabularies"
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of appended rows. `set_aside` counts values, each once however often it is sent, the others rows."""
+    """What became of appended rows. `set_aside` counts values, each once however often it is sent, the others rows.
+    `conflicting` counts those of the duplicates that are outcomes of another label than the one of that moment."""
 
     stored: int
     duplicates: int
     set_aside: int
+    conflicting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +154,16 @@ class Log:
                         f' configuration wants "{name}" as {config.columns[name].kind} ones; give the column another'
                         " name"
                     )
+            for name in _OUTCOME.keys() - self.backend.columns(_outcomes(model)):
+                self.backend.add_column(_outcomes(model), name, _OUTCOME[name])
         self._features[model] = features
         self._watched[model] = config.features
 
-    def append(self, model: str, rows: pa.Table) -> Appended:
+    def append(self, model: str, rows: pa.Table, at: datetime | None = None) -> Appended:
         """Store predictions.
 
         Args:
+            at: what time it is, from which the lag of arrival is told.
             rows: columns named as the fields of a prediction (see `events`) and as the model's features; `request_id`
                 and `event_time` (UTC) must be there and complete, the rest may be missing. Values that do not fit
                 their column's type, and columns that the model does not have, are set aside and counted. NaN is no
@@ -161,6 +173,8 @@ class Log:
         known = {**EVENT, **features}
         aside: list[tuple[int, str, str]] = []
         columns = {name: fitted(rows, name, kind, aside) for name, kind in known.items()}
+        recorded = None if at is None else at.astimezone(UTC).replace(tzinfo=None)
+        columns["recorded_at"] = pa.repeat(pa.scalar(recorded, pa.timestamp("us")), rows.num_rows)
         _need(columns, ("request_id", "event_time"), f'prediction of model "{model}"')
         for name in (name for name, kind in features.items() if kind == "VARCHAR"):
             unknown = pc.is_in(columns[name], pa.array(["NaN", "nan"]))
@@ -183,7 +197,17 @@ class Log:
         wrong = pc.and_(pc.is_valid(labels), pc.invert(pc.is_in(labels, pa.array([0, 1], pa.int32()))))
         aside.extend((i, "label", str(labels[i])) for i in pc.indices_nonzero(wrong).to_pylist())
         columns["label"] = pc.if_else(wrong, pa.scalar(None, labels.type), labels)
-        return self._insert(model, _outcomes, pa.table(columns), aside)
+        done = self._insert(model, _outcomes, pa.table(columns), aside)
+        return replace(done, conflicting=self._conflicting(model, pa.table(columns))) if done.duplicates else done
+
+    def _conflicting(self, model: str, rows: pa.Table) -> int:
+        """How many outcomes say another label than what was first said to be known at the same moment."""
+        with self.backend.known("again", rows.select(["request_id", "known_at", "label"])):
+            ((found,),) = self.backend.rows(
+                f"SELECT count(*) FROM again a JOIN {quoted(_outcomes(model))} o"
+                " ON a.request_id = o.request_id AND a.known_at = o.known_at WHERE a.label <> o.label"
+            )
+        return int(found)
 
     def _insert(self, model: str, table: Home, rows: pa.Table, aside: list[tuple[int, str, str]]) -> Appended:
         with self.backend.transaction():
@@ -245,6 +269,12 @@ class Log:
             for which in (f"arrival > {after}", labelled)
         )
         return [row[0].replace(tzinfo=UTC) for row in by_rows], [row[0].replace(tzinfo=UTC) for row in by_labels]
+
+    def arrived(self, model: str, after: int, before: datetime) -> int:
+        """How many predictions from before a moment came since arrival `after`."""
+        where = f"arrival > {after} AND event_time < {moment(before)}"
+        ((found,),) = self.backend.rows(f"SELECT count(*) FROM {quoted(_predictions(model))} WHERE {where}")
+        return int(found)
 
     def models(self) -> list[str]:
         """The models that there are tables of, also those that the configuration does not name any more."""
@@ -322,8 +352,10 @@ class Log:
         needed = {"version", "event_time", *(name for segments in segmentations for name in segments.columns)}
         watched = self._watched[model]
         needed |= {watched[plan.name].column if plan.name in watched else plan.name for plan in plans}
+        needed |= {"recorded_at"} if ARRIVAL_LAG in needed else set()
+        times = tuple(name for name in _TIMES if name in needed)
         columns = tuple(name for name in self._stored(model) if name in needed)
-        shown = ", ".join(f"chosen.{quoted(name)}" for name in columns)
+        shown = ", ".join([f"chosen.{quoted(name)}" for name in columns] + [f"{_TIMES[t]} AS {t}" for t in times])
         taken = ", ".join(map(quoted, dict.fromkeys([*self._carried, "event_time", *columns])))
         spans = " OR ".join(map(_within, together(grains)))
         self.backend.keep(
@@ -333,7 +365,9 @@ class Log:
             f" SELECT {shown}, date_trunc('{UNITS[grain]}', event_time) AS grain_start, known.label"
             f" FROM chosen LEFT JOIN known USING ({self._match})",
         )
+        columns = (*columns, *times)
         parts = self._counts(model, _BATCH, columns, plans)
+        plans = tuple(plan for plan in plans if plan.name not in _TIMES)
         for segments in segmentations:
             with self.backend.known(_KNOWN, numbered(segments)):
                 self.backend.keep(_PARTED, self._parted(model, columns, segments))
@@ -368,6 +402,7 @@ class Log:
     def _shape(self, model: str, columns: Iterable[str]) -> dict[str, str]:
         """The columns of a batch that holds these columns of the predictions."""
         shapes = {**{name: _SHAPES[kind] for name, kind in self._stored(model).items()}, **self._carried}
+        shapes |= dict.fromkeys(_TIMES, "float64")
         return {**{name: shapes[name] for name in columns}, "grain_start": "timestamp", "label": "int32"}
 
     def _sql(self, expression: ibis.Table) -> str:
@@ -414,7 +449,8 @@ class Log:
         """The query that gives the labels of the requests that are `chosen`."""
         same = quoted(next(iter(self.backend.match)))
         return (
-            f"SELECT {self._match}, {self.backend.latest} AS label FROM {quoted(_outcomes(model))}"
+            f"SELECT {self._match}, {self.backend.latest} AS label,"
+            f" max(known_at) FILTER (WHERE label IS NOT NULL) AS known_at FROM {quoted(_outcomes(model))}"
             f" WHERE {same} IN (SELECT {same} FROM chosen) GROUP BY {self._match}"
         )
 

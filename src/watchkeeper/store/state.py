@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -148,6 +148,13 @@ CURSORS = sa.Table(
     sa.Column("model", sa.String, primary_key=True),
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("value", sa.String, nullable=False),
+)
+COUNTS = sa.Table(
+    "counts",
+    METADATA,
+    sa.Column("model", sa.String, primary_key=True),
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("n", sa.BigInteger, nullable=False),
 )
 AUDIT = sa.Table(
     "audit",
@@ -454,6 +461,22 @@ class Transaction:
         """All keys that were ever made, oldest first."""
         query = sa.select(API_KEYS).order_by(API_KEYS.c.created_at, API_KEYS.c.id)
         return [_row(records.ApiKey, found) for found in self._connection.execute(query).mappings()]
+
+    # counts
+
+    def add_counts(self, model: str, counts: Mapping[str, int]) -> None:
+        """Add to what was counted of a model before."""
+        self.put_counts(model, {name: n + self.counts(model).get(name, 0) for name, n in counts.items()})
+
+    def put_counts(self, model: str, counts: Mapping[str, int]) -> None:
+        """Set what is counted of a model."""
+        values = [{"model": model, "name": name, "n": n} for name, n in counts.items()]
+        if values:
+            self._replace(COUNTS, values)
+
+    def counts(self, model: str) -> dict[str, int]:
+        query = sa.select(COUNTS.c.name, COUNTS.c.n).where(COUNTS.c.model == model)
+        return {row.name: row.n for row in self._connection.execute(query)}
 
     # audit
 

@@ -316,16 +316,19 @@ class Warehouse(Log):
 
     @property
     def _carried(self) -> Mapping[str, str]:
-        return {"request_id": "string", LABEL: "int32"}
+        return {"request_id": "string", LABEL: "int32", "known_at": "timestamp"}
 
     def _latest(self, model: str) -> str:
         label = quoted(LABEL)
-        return f"SELECT request_id, max({label}) AS label FROM chosen WHERE {label} IN (0, 1) GROUP BY request_id"
+        return (
+            f"SELECT request_id, max({label}) AS label, max(coalesce(known_at, event_time)) AS known_at FROM chosen"
+            f" WHERE {label} IN (0, 1) GROUP BY request_id"
+        )
 
     def open_model(self, model: str, config: ModelConfig) -> None:
         """The table is as it is."""
 
-    def append(self, model: str, rows: pa.Table) -> Appended:
+    def append(self, model: str, rows: pa.Table, at: datetime | None = None) -> Appended:
         raise DataError(f'the events of model "{model}" are read from {self.name}; nothing can be logged of it here')
 
     append_outcomes = append
