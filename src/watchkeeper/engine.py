@@ -206,7 +206,7 @@ class Engine:
             return
         count = {"events": quarantine.replay_events(self.inbox, self.config, now, self.protect), "values": 0}
         for name in {*self.config.models} - {*self.tables}:
-            given, grains = quarantine.replay_values(self.log, name, self.config)
+            given, grains = quarantine.replay_values(self.log, name, self.config, self.keys)
             count["values"] += given
             with self.state.transaction() as tx:
                 keeping.count_again(tx, name, grains)

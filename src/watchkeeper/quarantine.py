@@ -18,12 +18,13 @@ import pyarrow as pa
 from watchkeeper import cloudevents, events
 from watchkeeper.errors import DataError
 from watchkeeper.schema import Config
-from watchkeeper.store import arrivals
+from watchkeeper.store import arrivals, privacy
 from watchkeeper.store.arrivals import Batch
 from watchkeeper.store.backends import quoted, text
 from watchkeeper.store.halves import FORM
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.log import Log, tables
+from watchkeeper.store.privacy import Keys
 
 REPLAY = "replay"
 """The cursor, of no model, that asks the engine to take in what fits now."""
@@ -98,7 +99,7 @@ def _rewrite(path: Path, lines: list[str]) -> None:
     part.replace(path)
 
 
-def replay_values(log: Log, model: str, config: Config) -> tuple[int, list[datetime]]:
+def replay_values(log: Log, model: str, config: Config, keys: Keys) -> tuple[int, list[datetime]]:
     """Give the values that fit their column now to their predictions; how many, and in which grains.
 
     A value is only given to a prediction that has none in this column.
@@ -107,9 +108,10 @@ def replay_values(log: Log, model: str, config: Config) -> tuple[int, list[datet
     run, there = log.backend, log.backend.columns(predictions)
     given, grains = 0, set()
     unit = {"1h": "hour", "1d": "day"}[config.models[model].grain]
-    for name in config.models[model].columns:
+    for name in config.models[model].stored:
         found = run.arrow(f"SELECT request_id, value FROM {quoted(aside)} WHERE name = {text(name)}")
-        fitting = _fitting(found, there[name])
+        hidden = privacy.protect(pa.table({name: found["value"]}), config.models[model], keys)
+        fitting = _fitting(pa.table({"request_id": found["request_id"], "value": hidden[name]}), there[name])
         if not fitting.num_rows:
             continue
         chosen = f"p.request_id = f.request_id AND p.{quoted(name)} IS NULL"

@@ -10,8 +10,10 @@ import pytest
 
 from small_world import MONITORS, NAME, World, prediction, reference, values
 from store_bytes import found_in
+from watchkeeper import quarantine
 from watchkeeper.records import Incident
 from watchkeeper.schema import Config
+from watchkeeper.store.privacy import Key
 
 SECRETS = ("Rumpelstilz", "4.417123", "1984-05-06", "gebirge", "goldspinner", "strohhalm", "ziege", "kleider")
 COLUMNS = {
@@ -117,3 +119,21 @@ def test_names_of_few_rows_are_not_kept_in_profiles(tmp_path: Path) -> None:
     places = found_in(tmp_path, "Rumpelstilz", "goldspinner")
     assert places
     assert all(place.startswith(("log.duckdb", "state.db: incidents", "state.db, as")) for place in places), places
+
+
+def test_values_that_are_taken_in_from_the_quarantine_are_protected_first(tmp_path: Path) -> None:
+    plain = {"amount": {"kind": "numeric"}, "country": {"kind": "categorical"}}
+    world = World(tmp_path, settings(columns=plain, privacy={}), referred=False)
+    event = prediction(0, 0)
+    event["features"] |= {"name": "Rumpelstilz", "address": "strohhalm"}
+    world.engine.inbox.put([event])
+    world.at(0.5)
+    world.engine.close()
+    world.settings = settings()
+    world.open()
+    with world.engine.state.transaction() as tx:
+        tx.set_cursor("", quarantine.REPLAY, "tests")
+    world.at(0.6)
+    [row] = world.engine.log.backend.rows(f"SELECT name FROM predictions_{NAME}")
+    assert row == (Key.of("k" * 64).pseudonym("Rumpelstilz"),)
+    world.engine.close()
