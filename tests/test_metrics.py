@@ -11,7 +11,7 @@ import pytest
 from watchkeeper.errors import ConfigError
 from watchkeeper.metrics import METRICS, drift, encoding, find, load_plugins, metric, performance, quality, service
 from watchkeeper.profiles import Profile, Subject, categorical, hashed, numeric
-from watchkeeper.schema import ColumnConfig, Kind
+from watchkeeper.schema import ColumnConfig, CostsConfig, Kind
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import INVALID, NULL, Grid
 from watchkeeper.testing import check_metric, profile_of
@@ -59,7 +59,7 @@ def test_every_metric_has_a_title_a_cause_and_a_docstring() -> None:
 def test_finding_a_metric_by_a_wrong_name_offers_the_nearest() -> None:
     with pytest.raises(ConfigError, match='did you mean "null_rate"'):
         find("nullrate")
-    with pytest.raises(ConfigError, match=r"known metrics: .*psi"):
+    with pytest.raises(ConfigError, match=r"known metrics: .*auc"):
         find("zzzzzz")
 
 
@@ -247,6 +247,31 @@ def test_performance_is_read_from_the_labelled_rows_alone() -> None:
     assert find("auc").compute(s, ALPHA).value == pytest.approx(8 / 9)
     assert find("positive_rate").compute(s, ALPHA).value == pytest.approx(0.5)
     assert find("accuracy").compute(s, ALPHA).n == 6
+
+
+def test_metrics_at_the_threshold_are_those_of_the_labelled_rows() -> None:
+    grid = Grid.unit()
+    labelled = {"0": profile_of([0.1, 0.2, 0.6, None], grid), "1": profile_of([0.9, 0.8, 0.5, 0.3], grid)}
+    s = subject(profile_of([0.3] * 90 + [0.5] * 10, grid), None, grid, labelled)
+    expected = {
+        "precision": 3 / 4, "recall": 3 / 4, "specificity": 2 / 3, "false_positive_rate": 1 / 3,
+        "false_negative_rate": 1 / 4, "f1": 3 / 4, "balanced_accuracy": 17 / 24, "mcc": 5 / 12, "lift": 21 / 16,
+        "predicted_positive_rate": 0.1,
+    }  # fmt: skip
+    for name, value in expected.items():
+        assert find(name).compute(s, ALPHA).value == pytest.approx(value), name
+    assert find("precision").compute(replace(s, threshold=0.7), ALPHA).value == 1.0
+
+
+def test_what_decisions_cost_takes_the_models_costs() -> None:
+    grid = Grid.unit()
+    labelled = {"0": profile_of([0.1, 0.2, 0.6], grid), "1": profile_of([0.9, 0.3], grid)}
+    s = subject(None, None, grid, labelled)
+    assert find("decision_cost").compute(s, ALPHA) == Estimate.absent(5)
+    costs = CostsConfig(false_positive=5, false_negative=120, true_positive=-10)
+    found = find("decision_cost").compute(replace(s, costs=costs), ALPHA)
+    assert found.value == pytest.approx((5 + 120 - 10) / 5)
+    assert found.low < 1 < 60 < found.high < 120
 
 
 def test_auc_needs_both_labels() -> None:

@@ -16,7 +16,7 @@ from watchkeeper import policy
 from watchkeeper.errors import ConfigError
 from watchkeeper.metrics import METRICS, find
 from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, measure, plan, shown
-from watchkeeper.profiles import Profile, Subject, categorical
+from watchkeeper.profiles import Profile, Subject, categorical, merge, numeric
 from watchkeeper.records import ALL, Point, Reason, Severity, Status
 from watchkeeper.schema import DESCRIPTORS, Kind, ModelConfig, MonitorConfig
 from watchkeeper.segments import Segmentation
@@ -262,9 +262,20 @@ def test_a_budget_is_kept_on_data_without_trouble() -> None:
 def test_performance_and_the_service_are_shown_whatever_is_judged() -> None:
     looks = shown(model())
     assert {w.metric.name for w in looks} == {
-        *(name for name, m in METRICS.items() if m.labels), "p50", "p95", "p99", "error_rate", "volume",
+        *(name for name, m in METRICS.items() if m.labels and not m.costs),
+        "p50", "p95", "p99", "error_rate", "volume", "predicted_positive_rate",
     }  # fmt: skip
     assert all(w.monitor is None and w.window == DAY and w.kind is MODEL_COLUMNS[w.column] for w in looks)
+
+
+def test_what_decisions_cost_is_shown_and_judged_where_the_costs_are_known() -> None:
+    costs = {"false_positive": 5, "false_negative": 120}
+    assert "decision_cost" not in {w.metric.name for w in shown(model())}
+    assert "decision_cost" in {w.metric.name for w in shown(model(costs=costs))}
+    asked = {"metric": "decision_cost", "above": 2}
+    assert plan(model(asked, costs=costs))[0].column == "score"
+    with pytest.raises(ConfigError, match="decision_cost needs the model's costs"):
+        plan(model(asked))
 
 
 # measuring
@@ -405,6 +416,38 @@ def test_a_verdict_on_labels_is_provisional_until_enough_have_come() -> None:
     assert verdict_of(config, labelled_scores(1000, 799)) == provisional
     assert verdict_of(config, labelled_scores(1000, 800)) == OUTSIDE
     assert verdict_of(config, subject(None, grid=Grid.unit())) == (Status.NO_DATA, Reason.NOTHING_ARRIVED)
+
+
+@pytest.mark.parametrize(
+    ("rows", "false", "expected"),
+    [
+        (500, 0, (Status.NOT_ENOUGH_DATA, Reason.TOO_FEW_ROWS)),
+        (500, 1, (Status.HEALTHY, Reason.NOT_CONFIDENT)),
+        (500, 20, (Status.BREACH, Reason.OUTSIDE_LIMIT)),
+        (5_000_000, 4_700, (Status.HEALTHY, Reason.INSIDE_LIMIT)),
+        (5_000_000, 5_050, (Status.HEALTHY, Reason.NOT_CONFIDENT)),
+        (5_000_000, 5_500, (Status.BREACH, Reason.OUTSIDE_LIMIT)),
+    ],
+)
+def test_a_false_positive_rate_of_one_in_a_thousand_is_judged_where_there_are_rows_enough(
+    rows: int, false: int, expected: tuple[Status, Reason]
+) -> None:
+    config = model({"metric": "false_positive_rate", "above": 0.001})
+    grid = Grid.unit()
+    negatives, positives = numeric(grid, {900: false, 100: rows - false}, 0.1, 0.9), numeric(grid, {900: 50}, 0.9, 0.9)
+    seen = subject(merge([negatives, positives]), grid=grid, labelled={"0": negatives, "1": positives})
+    assert verdict_of(config, seen) == expected
+    point = point_of(watch(config)[0], seen)
+    assert point.high - point.low < (0.0003 if rows > 500 else 0.1)
+
+
+def test_a_share_without_its_denominator_is_not_enough_data() -> None:
+    grid = Grid.unit()
+    negatives = numeric(grid, {100: 1000}, 0.1, 0.1)
+    seen = subject(negatives, grid=grid, labelled={"0": negatives})
+    for metric in ("precision", "recall", "f1", "mcc", "lift"):
+        found = verdict_of(model({"metric": metric, "below": 0.5}), seen)
+        assert found == (Status.NOT_ENOUGH_DATA, Reason.NOT_COMPARABLE), metric
 
 
 def test_a_verdict_names_its_monitor_and_severity() -> None:

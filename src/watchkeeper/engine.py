@@ -421,6 +421,7 @@ class Engine:
             model.grain_length,
             model.threshold,
             since,
+            model.costs,
         )
 
     # 4. judge

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from watchkeeper.monitors import Watch
 from watchkeeper.profiles import Key, Profile, Subject, merge
 from watchkeeper.records import ALL
-from watchkeeper.schema import Ago, Kind, MonitorConfig
+from watchkeeper.schema import Ago, CostsConfig, Kind, MonitorConfig
 from watchkeeper.stats.grid import Grid
 from watchkeeper.windows import Window
 
@@ -47,6 +47,7 @@ class History:
         grain: timedelta,
         threshold: float,
         since: datetime,
+        costs: CostsConfig | None = None,
     ) -> None:
         self._grains: dict[Place, list[tuple[datetime, Key, Profile]]] = defaultdict(list)
         for key, profile in grains:
@@ -58,7 +59,7 @@ class History:
             (k.version, (k.segment, k.column, k.label)): (p, (k.id,)) for k, p in references
         }
         self._champions, self._grids, self._grain, self._threshold = champions, grids, grain, threshold
-        self._since = since
+        self._since, self._costs = since, costs
         self._merged: dict[tuple[Place, Window, str], Merged] = {}
 
     def versions(self, window: Window) -> list[str]:
@@ -85,6 +86,7 @@ class History:
             baseline_labelled={label: kept for label in labels if (kept := then[label][0])},
             parts=() if _seasonal(watch) else self._parts(_place(watch, ALL), seen(window), version),
             contract=watch.contract,
+            costs=self._costs,
         )
         return subject, tuple(one for _, ids in (*now.values(), *then.values()) for one in ids)
 

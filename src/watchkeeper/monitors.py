@@ -19,7 +19,7 @@ from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Point, Reason, Status, Verdict, row_id
 from watchkeeper.schema import ColumnConfig, Kind, ModelConfig, MonitorConfig
 from watchkeeper.segments import Segmentation
-from watchkeeper.stats.estimates import difference, ratio
+from watchkeeper.stats.estimates import difference, proportion, ratio
 from watchkeeper.windows import Window
 
 BUILT_IN = (quality, encoding, drift, performance, service)
@@ -68,6 +68,7 @@ def plan(config: ModelConfig, segmentations: Iterable[Segmentation] = ()) -> lis
             metric = find(monitor.metric)
             _check_baseline(monitor, metric)
             _check_segments(monitor, config)
+            _check_costs(metric, config)
             pairs += [(monitor, metric, column, kind) for column, kind in _columns(monitor, metric, config)]
         except ConfigError as problem:
             raise ConfigError(f'monitor "{monitor.name}": {problem}', ("monitors", i, *problem.path)) from problem
@@ -105,12 +106,23 @@ def _check_segments(monitor: MonitorConfig, config: ModelConfig) -> None:
         )
 
 
+def _check_costs(metric: Metric, config: ModelConfig) -> None:
+    if metric.costs and config.costs is None:
+        raise ConfigError(
+            f"{metric.name} needs the model's costs; add them to the model, such as"
+            " costs: {false_positive: 5, false_negative: 120}",
+            ("metric",),
+        )
+
+
 def shown(config: ModelConfig) -> list[Watch]:
     """Looks that are only shown: performance, for each version, and the service, whatever is judged."""
-    wanted = [(name, m.column) for name, m in METRICS.items() if m.labels]
+    without = config.costs is None
+    wanted = [(name, m.column) for name, m in METRICS.items() if m.labels and not (m.costs and without)]
     wanted += [(name, "latency_ms") for name in ("p50", "p95", "p99")] + [
         ("error_rate", "status"),
         ("volume", "status"),
+        ("predicted_positive_rate", "score"),
     ]
     return [
         Watch(METRICS[name], column, MODEL_COLUMNS[column], config.grain_length, SHOWN)
@@ -267,8 +279,19 @@ def _status(monitor: MonitorConfig, metric: Metric, point: Point, label_coverage
         return Status.NOT_ENOUGH_DATA, Reason.TOO_FEW_ROWS
     if _outside(monitor, point.low, point.high):
         return Status.BREACH, Reason.OUTSIDE_LIMIT
-    inside = point.value <= monitor.limit if above else point.value >= monitor.limit
-    return Status.HEALTHY, Reason.INSIDE_LIMIT if inside else Reason.NOT_CONFIDENT
+    if not (point.value <= monitor.limit if above else point.value >= monitor.limit):
+        return Status.HEALTHY, Reason.NOT_CONFIDENT
+    if metric.labels and metric.unit == "share" and monitor.relative is None and not _could_tell(monitor, point):
+        return Status.NOT_ENOUGH_DATA, Reason.TOO_FEW_ROWS
+    return Status.HEALTHY, Reason.INSIDE_LIMIT
+
+
+def _could_tell(monitor: MonitorConfig, point: Point) -> bool:
+    """Whether so many rows without a single fault would show that a share keeps its limit: of one in a thousand, some
+    thousands of rows (the rule of three)."""
+    faults = monitor.limit if monitor.direction == "above" else 1 - monitor.limit
+    spotless = proportion(0, point.n, 1 - point.confidence)
+    return spotless.high is not None and spotless.high <= faults
 
 
 def _outside(monitor: MonitorConfig, low: float | None, high: float | None) -> bool:

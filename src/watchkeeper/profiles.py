@@ -15,7 +15,7 @@ from itertools import accumulate
 import numpy as np
 
 from watchkeeper.records import row_id
-from watchkeeper.schema import ColumnConfig, Kind
+from watchkeeper.schema import ColumnConfig, CostsConfig, Kind
 from watchkeeper.stats.distances import aligned
 from watchkeeper.stats.grid import NAN, NULL, SENTINEL, Floats, Grid, Ints
 from watchkeeper.stats.scores import Scores
@@ -366,7 +366,7 @@ class Subject:
     `labelled` are the current profiles of the score by label ("0", "1"), `baseline_labelled` the baseline's.
     `grains` counts the grains that each side covers, for rates per grain. `parts` are the column's profiles grain by
     grain, of the window and of as long before it, for finding when a change began. `contract` is what was agreed about
-    the column.
+    the column, and `costs` what the model's predictions cost by how they turn out.
     """
 
     current: Profile | None
@@ -379,6 +379,7 @@ class Subject:
     baseline_labelled: dict[str, Profile]
     parts: tuple[tuple[datetime, Profile], ...] = ()
     contract: ColumnConfig | None = None
+    costs: CostsConfig | None = None
 
     @property
     def n(self) -> int:
@@ -413,7 +414,7 @@ class Subject:
         """The baseline in the place of the current data: what a relative limit compares with."""
         return Subject(
             self.baseline, None, self.grid, self.threshold, self.baseline_grains, 0, self.baseline_labelled, {},
-            contract=self.contract,
+            contract=self.contract, costs=self.costs,
         )  # fmt: skip
 
     @property

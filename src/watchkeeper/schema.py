@@ -349,6 +349,18 @@ class RolloutConfig(Strict):
         return self
 
 
+class CostsConfig(Strict):
+    """What a prediction costs by how it turns out, in any one currency; a gain is a negative cost.
+
+    `decision_cost` is the mean. They are not what making a prediction costs, which each event may say itself.
+    """
+
+    false_positive: float
+    false_negative: float
+    true_positive: float = 0.0
+    true_negative: float = 0.0
+
+
 class InferenceConfig(Strict):
     """How the requests and answers that an inference server reports become predictions.
 
@@ -370,6 +382,8 @@ class ModelConfig(Strict):
 
     `grain` is the length of time that one stored summary covers. `label_delay` is how long labels take:
     performance is judged that much later, and only where `label_coverage` of the predictions have theirs.
+    `threshold` is the score from which on a prediction is positive, and `costs` what predictions cost by how they turn
+    out.
     `alarm_budget` is the number of false alarms of each severity that may be expected in 30 days.
     `reference` is a CSV or Parquet file of the data that the first champion was trained on (features, and score and
     label where there are any), beside the configuration, and `champion` the version that it is logged under.
@@ -386,6 +400,7 @@ class ModelConfig(Strict):
     grain: Literal["1h", "1d"] = "1d"
     columns: dict[str, ColumnConfig] = Field(min_length=1)
     threshold: float = Field(default=0.5, gt=0, lt=1)
+    costs: CostsConfig | None = None
     label_delay: Duration = DAY
     label_coverage: float = Field(default=0.8, gt=0, le=1)
     alarm_budget: dict[Severity, float] = Field(default={Severity.P0: 0.1, Severity.P1: 0.5, Severity.P2: 2.0})

@@ -6,35 +6,25 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
+from sklearn.metrics import precision_recall_curve as sklearn_precision_recall_curve
+from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from watchkeeper.stats.grid import Floats, Grid
-from watchkeeper.stats.scores import Scores, accuracy, auc, calibration_error, log_loss, log_loss_arm
+from scored_rows import EMPTY, sample, scores_of
+from watchkeeper.stats.scores import (
+    auc,
+    average_precision,
+    log_loss,
+    log_loss_arm,
+    precision_recall_curve,
+    roc_curve,
+)
 
-GRID = Grid.unit()
-
-
-def scores_of(said: Floats, labels: Floats) -> Scores:
-    bins = GRID.bins(said)
-    union = np.unique(bins)
-    at = np.searchsorted(union, bins)
-    lower, upper = GRID.edges(union)
-    sides = (np.bincount(at[labels == label], minlength=len(union)).astype(float) for label in (0, 1))
-    return Scores(lower, upper, *sides)
-
-
-def sample(n: int, seed: int, sharp: float = 1.0) -> tuple[Floats, Floats]:
-    rng = np.random.default_rng(seed)
-    said = rng.beta(sharp, sharp, n)
-    return said, (rng.random(n) < said).astype(float)
-
-
-EMPTY = Scores(*(np.zeros(0) for _ in range(4)))
 estimates = pytest.mark.parametrize(
     "estimate",
-    [lambda s, a: accuracy(s, 0.5, a), auc, log_loss, calibration_error],
-    ids=["accuracy", "auc", "log_loss", "calibration_error"],
+    [auc, average_precision, log_loss],
+    ids=["auc", "average_precision", "log_loss"],
 )
 labelled = st.lists(st.tuples(st.sampled_from([0.0, 0.001, 0.2, 0.5, 0.9995, 1.0]), st.booleans()), max_size=60)
 
@@ -43,7 +33,6 @@ labelled = st.lists(st.tuples(st.sampled_from([0.0, 0.001, 0.2, 0.5, 0.9995, 1.0
 def test_the_metrics_are_scikit_learns(seed: int) -> None:
     said, labels = sample(3000, seed)
     s = scores_of(said, labels)
-    assert accuracy(s, 0.3, 0.05).value == pytest.approx(accuracy_score(labels, said >= 0.3))
     assert auc(s, 0.05).value == pytest.approx(roc_auc_score(labels, said), abs=5e-4)
     assert log_loss(s, 0.05).value == pytest.approx(sklearn_log_loss(labels, said), abs=2e-3)
 
@@ -55,13 +44,7 @@ def test_scores_at_bin_middles_give_scikit_learns_values_exactly(seed: int) -> N
     s = scores_of(said, labels)
     assert auc(s, 0.05).value == pytest.approx(roc_auc_score(labels, said), abs=1e-12)
     assert log_loss(s, 0.05).value == pytest.approx(sklearn_log_loss(labels, said), abs=1e-12)
-
-
-def test_every_thousandth_is_a_threshold_that_splits_exactly() -> None:
-    said = np.arange(1001) / 1000
-    s = scores_of(said, np.ones(1001))
-    for i in range(0, 1001, 7):
-        assert accuracy(s, i / 1000, 0.05).value == pytest.approx((1001 - i) / 1001)
+    assert average_precision(s, 0.05).value == pytest.approx(average_precision_score(labels, said), abs=1e-12)
 
 
 def test_delongs_interval_of_a_hand_worked_case() -> None:
@@ -77,6 +60,52 @@ def test_delongs_interval_of_a_hand_worked_case() -> None:
     logit, half = np.log(value / (1 - value)), 2.0227 * variance**0.5 / (value * (1 - value))  # Student's, 39 rows
     assert found.low == pytest.approx(1 / (1 + np.exp(half - logit)), abs=1e-4)
     assert found.high == pytest.approx(1 / (1 + np.exp(-half - logit)), abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_average_precision_differs_from_the_raw_scores_by_what_the_order_within_bins_can_change(seed: int) -> None:
+    said, labels = sample(2000, seed, 0.3)
+    s = scores_of(said, labels)
+    found, alarmed = np.cumsum(s.positives[::-1]), np.cumsum(s.negatives[::-1])
+    positives, negatives = s.positives[::-1], s.negatives[::-1]
+    worst = (found - positives + 1) / (found - positives + 1 + alarmed)  # the bin's negatives first
+    best = found / (found + alarmed - negatives).clip(1)  # and last
+    low, high = (float((positives * end).sum() / positives.sum()) for end in (worst, best))
+    assert low <= average_precision_score(labels, said) <= high
+    assert low <= average_precision(s, 0.05).value <= high
+    assert high - low < 0.01
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_curves_are_scikit_learns_at_the_bins_edges(seed: int) -> None:
+    said, labels = sample(1500, seed, 0.3)
+    said = np.floor(said * 1000) / 1000
+    s = scores_of(said + 0.0005, labels)
+    for found, expected in (
+        (roc_curve(s), sklearn_roc_curve(labels, said, drop_intermediate=False)),
+        (precision_recall_curve(s), sklearn_precision_recall_curve(labels, said)),
+    ):
+        for one, other in zip(found, expected, strict=True):
+            assert one == pytest.approx(other, abs=1e-12)
+
+
+def test_the_curves_of_one_label_and_of_no_rows_have_no_nans() -> None:
+    for s in (EMPTY, *(scores_of(np.array([0.2, 0.8]), np.full(2, label)) for label in (0.0, 1.0))):
+        false, true, thresholds = roc_curve(s)
+        assert (false[0], true[0], thresholds[0]) == (0, 0, np.inf)
+        precision, recall, _ = precision_recall_curve(s)
+        assert (precision[-1], recall[-1]) == (1, 0)
+        for curve in (false, true, precision, recall):
+            assert np.isfinite(curve).all()
+
+
+def test_average_precision_of_few_positives_is_hardly_bounded() -> None:
+    said, labels = np.linspace(0, 1, 100), np.zeros(100)
+    labels[[70, 99]] = 1
+    found = average_precision(scores_of(said, labels), 0.01)
+    assert found.value == pytest.approx((1 + 2 / 30) / 2)
+    assert found.low == 0
+    assert found.high > 0.95
 
 
 def test_scores_that_say_nothing_have_an_auc_of_a_half() -> None:
@@ -116,20 +145,6 @@ def test_an_arm_is_the_loss_itself() -> None:
     assert log_loss_arm(EMPTY).n == 0
 
 
-def test_calibration_is_the_mean_gap_over_ten_bins() -> None:
-    said = np.repeat(np.arange(10) / 10 + 0.0505, 100)
-    was = np.tile(np.arange(100) < 25, 10).astype(float)
-    expected = np.abs(np.arange(10) / 10 + 0.0505 - 0.25).mean()
-    assert calibration_error(scores_of(said, was), 0.05).value == pytest.approx(expected)
-
-
-def test_a_calibrated_model_shows_about_its_noise() -> None:
-    found = [calibration_error(scores_of(*sample(1000, seed)), 0.05) for seed in range(200)]
-    seen = np.mean([e.value for e in found])
-    assert seen == pytest.approx(np.mean([e.detail["noise"] for e in found]), rel=0.1)
-    assert sum(e.low > 0 for e in found) <= 10
-
-
 @estimates
 @given(labelled, st.sampled_from([0.05, 1e-3, 1e-9]))
 def test_an_interval_holds_its_value(estimate, rows: list[tuple[float, bool]], alpha: float) -> None:
@@ -148,5 +163,6 @@ def test_no_rows_have_no_value(estimate) -> None:
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_one_label_alone_has_no_auc(label: float) -> None:
-    assert auc(scores_of(np.array([0.2, 0.8]), np.full(2, label)), 0.05).value is None
+@pytest.mark.parametrize("estimate", [auc, average_precision])
+def test_one_label_alone_has_no_ranking(estimate, label: float) -> None:
+    assert estimate(scores_of(np.array([0.2, 0.8]), np.full(2, label)), 0.05).value is None

@@ -228,6 +228,7 @@ def _compare(
             baseline_labelled={},
             parts=tuple((start, part[name]) for start, part in parts),
             contract=model.columns.get(name),
+            costs=model.costs,
         )
         for name in chosen
     }

@@ -29,6 +29,7 @@ class Metric:
         any_size: whether it says something however few rows there are; `min_rows` is for the others.
         unit: "" for a pure number, "share", "nats", "ms", "rows a grain", "standard deviations".
         compute: `(subject, alpha) -> Estimate`, with error `alpha` on each side.
+        costs: whether it needs the model's `costs`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Metric:
     any_size: bool
     unit: str
     compute: Compute
+    costs: bool = False
 
     @property
     def usual(self) -> frozenset[Kind]:
@@ -62,13 +64,14 @@ def metric(
     labels: bool = False,
     any_size: bool = False,
     unit: str = "",
+    costs: bool = False,
 ) -> Callable[[Compute], Compute]:
     """Register a function as the metric of its own name."""
 
     def register(compute: Compute) -> Compute:
         name = compute.__name__
         METRICS[name] = Metric(
-            name, title, cause, frozenset(kinds), column, needs_baseline, labels, any_size, unit, compute
+            name, title, cause, frozenset(kinds), column, needs_baseline, labels, any_size, unit, compute, costs
         )
         return compute
 

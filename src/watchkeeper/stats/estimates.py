@@ -57,6 +57,19 @@ def proportion(hits: int, n: int, alpha: float) -> Estimate:
     return Estimate(hits / n, low, high, n)
 
 
+def proportions(hits: Floats, rows: Floats, alpha: float) -> tuple[Floats, Floats]:
+    """The ends of the exact intervals of many shares, as `proportion` gives them; 0 and 1 where there are no rows.
+
+    >>> low, high = proportions(np.array([3.0, 0.0]), np.array([100.0, 0.0]), 0.025)
+    >>> low.round(4).tolist(), high.round(4).tolist()
+    ([0.0062, 0.0], [0.0852, 1.0])
+    """
+    some, others = hits > 0, hits < rows
+    low = np.where(some, betaincinv(np.where(some, hits, 1.0), rows - hits + 1, alpha), 0.0)
+    high = np.where(others, betaincinv(hits + 1, np.where(others, rows - hits, 1.0), 1 - alpha), 1.0)
+    return low, high
+
+
 def rate(events: int, exposure: float, alpha: float) -> Estimate:
     """Events per unit of exposure with the exact Poisson interval (Garwood 1936).
 

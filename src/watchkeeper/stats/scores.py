@@ -1,9 +1,9 @@
-"""Metrics of a binary classifier as functions of score-by-label counts, written once each.
+"""Metrics of a binary classifier over all thresholds as functions of score-by-label counts, written once each.
 
-`Scores` holds, over the same ascending score bins, how many negatives and positives fell into each. Every
-metric at every threshold, the curves, calibration and losses follow. A value differs from the one computed on
-raw scores by what the bin's width leaves open: nothing for accuracy at a threshold that is an edge, at most
-half the pairs that share a bin for AUC, at most half a bin's width for calibration.
+`Scores` holds, over the same ascending score bins, how many negatives and positives fell into each. The curves and
+what is under them follow here, metrics at one threshold in `confusion`, and calibration in `calibration`. A value
+differs from the one computed on raw scores by what the bin's width leaves open: at most half the pairs that share a
+bin for AUC; for average precision, what the order of the rows that share a bin can change.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import expit, stdtrit
 
-from watchkeeper.stats.estimates import Estimate, bounded_mean, proportion
+from watchkeeper.stats.estimates import Estimate, bounded_mean
 from watchkeeper.stats.grid import Floats
 from watchkeeper.stats.sequential import Arm
 
@@ -41,13 +41,6 @@ class Scores:
         return int(self.negatives.sum() + self.positives.sum())
 
 
-def accuracy(scores: Scores, threshold: float, alpha: float) -> Estimate:
-    """Share of rows whose score is at or above the threshold exactly when their label is positive."""
-    said_yes = scores.lower >= threshold - 1e-9  # a threshold that is an edge may differ in its last digit
-    right = scores.positives[said_yes].sum() + scores.negatives[~said_yes].sum()
-    return proportion(int(right), scores.n, alpha)
-
-
 def auc(scores: Scores, alpha: float) -> Estimate:
     """Area under the ROC curve with DeLong's interval (DeLong, DeLong and Clarke-Pearson 1988), on the logit scale.
 
@@ -72,37 +65,122 @@ def auc(scores: Scores, alpha: float) -> Estimate:
     return Estimate(value, low, high, scores.n)
 
 
+def average_precision(scores: Scores, alpha: float) -> Estimate:
+    """Area under the precision-recall curve as a step function: the mean, over the positives, of the precision at
+    their score.
+
+    Rows that share a bin count as tied. Absent unless both labels occur. The interval is on the logit scale (Boyd, Eng
+    and Page 2013), with the larger of two variances: the binomial one of the positives, and that of the influence of
+    each row by the delta method. The value is biased upward in few positives, since each counts for the precision at
+    its own score; the lower end is that of the value with each positive left out there. With few rows of a class
+    Hoeffding's interval stands in, as for `auc`.
+    """
+    if not scores.positives.sum() or not scores.negatives.sum():
+        return Estimate.absent(scores.n)
+    positives, negatives = scores.positives[::-1], scores.negatives[::-1]
+    n_pos, n_neg = positives.sum(), negatives.sum()
+    found, alarmed = np.cumsum(positives), np.cumsum(negatives)
+    said_yes = np.maximum(found + alarmed, 1)
+    precision = found / said_yes
+    value = min(float((positives * precision).sum() / n_pos), 1.0)
+    without = np.maximum(found - 1, 0) / np.maximum(said_yes - 1, 1)
+    centre = min(float((positives * without).sum() / n_pos), value)
+    fewer = float(min(n_pos, n_neg))
+    if fewer < FEW_OF_A_CLASS or fewer * min(centre, 1 - value) == 0 or fewer * (1 - value) < FEW_MISRANKED:
+        low, high = bounded_mean(centre, fewer, alpha)[0], bounded_mean(value, fewer, alpha)[1]
+        return Estimate(value, low, high, scores.n)
+    gains = positives * alarmed / said_yes**2, positives * found / said_yes**2
+    of_positive, of_negative = (np.cumsum(gain[::-1])[::-1] / n_pos for gain in gains)
+    influence = (precision - value) / n_pos + of_positive
+    variance = float((positives * influence**2 + negatives * of_negative**2).sum())
+    low, high = (
+        _logit_end(at, max(variance, at * (1 - at) / n_pos), sign * float(stdtrit(fewer - 1, alpha)))
+        for at, sign in ((centre, 1), (value, -1))
+    )
+    return Estimate(value, min(low, value), max(high, value), scores.n)
+
+
+def _logit_end(at: float, variance: float, quantile: float) -> float:
+    return float(expit(np.log(at / (1 - at)) + quantile * variance**0.5 / (at * (1 - at))))
+
+
+def roc_curve(scores: Scores) -> tuple[Floats, Floats, Floats]:
+    """False positive rate, true positive rate and threshold, from none predicted positive to all.
+
+    The thresholds are infinity and the lower ends of the bins, descending; three arrays of shape (bins + 1,). Rates of
+    a class that does not occur are zero.
+    """
+    rates = (
+        np.concatenate([[0.0], np.cumsum(side[::-1])]) / max(side.sum(), 1)
+        for side in (scores.negatives, scores.positives)
+    )
+    false, true = rates
+    return false, true, np.concatenate([[np.inf], scores.lower[::-1]])
+
+
+def precision_recall_curve(scores: Scores) -> tuple[Floats, Floats, Floats]:
+    """Precision, recall and threshold, from all predicted positive to none.
+
+    The thresholds are the lower ends of the bins, ascending, shape (bins,). Precision and recall have one value more,
+    1 and 0, where none are predicted positive. Recall is 1 where there are no positives, as scikit-learn has it.
+    """
+    found = np.cumsum(scores.positives[::-1])[::-1]
+    alarmed = np.cumsum(scores.negatives[::-1])[::-1]
+    recall = found / found[0] if len(found) and found[0] else np.ones(len(found))
+    return np.append(found / np.maximum(found + alarmed, 1), 1.0), np.append(recall, 0.0), scores.lower
+
+
 def log_loss(scores: Scores, alpha: float) -> Estimate:
-    """Mean negative log likelihood in nats, each score taken at the middle of its bin.
+    """Mean negative log likelihood in nats, each score taken at the middle of its bin. See `mean_loss`."""
+    said = np.clip(scores.middle, EXTREME, 1 - EXTREME)
+    return mean_loss(scores, said, _log_losses(said), -float(np.log(EXTREME)), alpha)
+
+
+def mean_loss(scores: Scores, said: Floats, losses: Floats, most: float, alpha: float) -> Estimate:
+    """A mean of losses between 0 and `most`.
 
     Student's t interval; the upper end allows for the losses' skewness (Johnson 1978). Variance and skewness are
-    not taken below what the scores themselves imply: a sample in which no rare label occurred shows neither. The
-    interval is asymptotic: for rare labels it asks for some tens of the rare ones.
+    not taken below what the scores themselves imply: a sample in which no rare label occurred shows neither. With
+    under `FEW_OF_A_CLASS` rows of a class, whose losses may be large, Hoeffding's interval stands in: wide, and right.
+
+    Args:
+        said, losses: as for `loss_moments`.
     """
     n = scores.n
     if n == 0:
         return Estimate.absent(0)
-    value, variance, third = _log_loss_moments(scores)
-    if n == 1:
-        return Estimate(value, 0.0, None, n)
-    t = -float(stdtrit(n - 1, alpha))
-    half = t * (variance / (n - 1)) ** 0.5
-    skew = third / variance * (1 + 2 * t * t) / (6 * n) if variance > 0 else 0.0
-    return Estimate(value, max(value - half, 0.0), value + half + max(skew, 0.0), n)
+    value, variance, third = loss_moments(scores, said, losses)
+    if min(scores.negatives.sum(), scores.positives.sum()) < FEW_OF_A_CLASS:
+        share = min(max(value / most, 0.0), 1.0)
+        low, high = (most * end for end in bounded_mean(share, n, alpha))
+    else:
+        t = -float(stdtrit(n - 1, alpha))
+        half = t * (variance / (n - 1)) ** 0.5
+        skew = third / variance * (1 + 2 * t * t) / (6 * n) if variance > 0 else 0.0
+        low, high = max(value - half, 0.0), min(value + half + max(skew, 0.0), most)
+    return Estimate(value, min(low, value), max(high, value), n)
 
 
 def log_loss_arm(scores: Scores) -> Arm:
     """Log loss as one arm of a comparison."""
     if scores.n == 0:
         return Arm(0, 0.0, 0.0)
-    value, variance, _ = _log_loss_moments(scores)
+    said = np.clip(scores.middle, EXTREME, 1 - EXTREME)
+    value, variance, _ = loss_moments(scores, said, _log_losses(said))
     return Arm(scores.n, value, variance)
 
 
-def _log_loss_moments(scores: Scores) -> tuple[float, float, float]:
-    """Mean of the losses, and the larger of their sample's and their implied second and third central moment."""
-    said = np.clip(scores.middle, EXTREME, 1 - EXTREME)
-    losses = np.stack([-np.log1p(-said), -np.log(said)])
+def _log_losses(said: Floats) -> Floats:
+    return np.stack([-np.log1p(-said), -np.log(said)])
+
+
+def loss_moments(scores: Scores, said: Floats, losses: Floats) -> tuple[float, float, float]:
+    """Mean of the losses, and the larger of their sample's and their implied second and third central moment.
+
+    Args:
+        said: the bins' scores, shape (bins,).
+        losses: of a negative and of a positive in each bin, shape (2, bins).
+    """
     seen = np.stack([scores.negatives, scores.positives]) / scores.n
     rows = seen.sum(axis=0)
     implied = np.stack([rows * (1 - said), rows * said])
@@ -110,34 +188,6 @@ def _log_loss_moments(scores: Scores) -> tuple[float, float, float]:
     around = losses - value, losses - (implied * losses).sum()
     second, third = (max(float((w * x**k).sum()) for w, x in zip((seen, implied), around, strict=True)) for k in (2, 3))
     return value, second, third
-
-
-def calibration_error(scores: Scores, alpha: float, bins: int = 10) -> Estimate:
-    """Expected calibration error over bins of equal mass: `sum share |mean score - share of positives|`.
-
-    The plain sum of absolute gaps is biased upward (Kumar, Liang and Ma 2019); its mean for a calibrated model,
-    `sum share sqrt(2/pi) se`, is given as `noise` and is taken off the lower end, with half the width of a score
-    bin, which the counts leave open. The standard error treats the bins as independent and each gap's error as
-    binomial, at the share of positives that was said or seen, whichever is more variable.
-    """
-    n = scores.n
-    if n == 0:
-        return Estimate.absent(0)
-    both = scores.negatives + scores.positives
-    which = np.minimum(((np.cumsum(both) - both / 2) * bins / n).astype(int), bins - 1)
-    rows = np.bincount(which, both, bins)
-    kept = rows > 0
-    rows = rows[kept]
-    said = np.clip(np.bincount(which, both * scores.middle, bins)[kept] / rows, 0.0, 1.0)
-    was = np.bincount(which, scores.positives, bins)[kept] / rows
-    share = rows / n
-    error = np.sqrt(np.maximum(said * (1 - said), was * (1 - was)) / rows)
-    value = float((share * np.abs(said - was)).sum())
-    noise = float((share * error).sum() * np.sqrt(2 / np.pi))
-    coarse = float((both * (scores.upper - scores.lower)).sum()) / (2 * n)
-    half = -float(ndtri(alpha)) * float((share**2 * error**2).sum()) ** 0.5
-    low, high = max(value - noise - coarse - half, 0.0), min(value + coarse + half, 1.0)
-    return Estimate(value, low, max(high, value), n, None, {"noise": noise})
 
 
 def _variance(values: Floats, counts: Floats) -> float:
