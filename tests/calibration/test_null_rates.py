@@ -16,7 +16,7 @@ import pytest
 from scipy import stats
 from scipy.special import expit
 
-from watchkeeper.stats import distances, goodness_of_fit, scores
+from watchkeeper.stats import calibration, distances, goodness_of_fit, scores
 from watchkeeper.stats.estimates import (
     Estimate,
     difference,
@@ -368,7 +368,7 @@ def test_a_performance_metric_misses_no_more_often_than_alpha_on_either_side(mod
     truths = {
         scores.auc: float((ones * (np.cumsum(zeros) - zeros / 2)).sum() / ones.sum() / zeros.sum()),
         scores.log_loss: float(-(ones * np.log(SCORE_MIDDLE) + zeros * np.log1p(-SCORE_MIDDLE)).sum()),
-        scores.calibration_error: float((share * np.abs(p - SCORE_MIDDLE)).sum()),
+        calibration.calibration_error: float((share * np.abs(p - SCORE_MIDDLE)).sum()),
     }
     for n in (20, 60, 200, 2000):
         rng = seeded("scores", model, n)
@@ -382,7 +382,7 @@ def test_a_performance_metric_misses_no_more_often_than_alpha_on_either_side(mod
                     for total, pos in zip(rows, positives, strict=True)
                 ]
                 hold(sum(missed_low(e, truth) for e in found), reps, alpha)
-                if estimate is not scores.calibration_error:  # a sum over ten bins, below that over all of them
+                if estimate is not calibration.calibration_error:  # a sum over ten bins, below that over all of them
                     hold(sum(missed_high(e, truth) for e in found), reps, alpha)
 
 

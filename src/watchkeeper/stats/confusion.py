@@ -162,9 +162,9 @@ class Costs:
 def decision_cost(counts: Confusion, costs: Costs, alpha: float) -> Estimate:
     """Mean cost of a prediction, `sum(count * cost) / n`, in the currency of `costs`.
 
-    >>> found = decision_cost(Confusion(40, 30, 20, 910), Costs(0, 5, 120, 0), 0.025)
+    >>> found = decision_cost(Confusion(400, 300, 200, 9100), Costs(0, 5, 120, 0), 0.025)
     >>> round(found.low, 2), found.value, round(found.high, 2)
-    (1.6, 2.55, 3.9)
+    (2.18, 2.55, 2.94)
     """
     if not counts.n:
         return Estimate.absent(0)
