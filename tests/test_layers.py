@@ -40,6 +40,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "inference",
         "cloudevents",
         "quarantine",
+        "recording",
+        "tick",
         "keeping",
         "notify",
         "timeline",

@@ -127,7 +127,7 @@ def test_a_process_that_outlives_the_patience_is_found_later(job: Path) -> None:
     until(lambda: not training.alive(job))
 
 
-def until(done: Any, seconds: float = 30) -> None:
+def until(done: Any, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end

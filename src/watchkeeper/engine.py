@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,19 +19,18 @@ from watchkeeper import (
     actions,
     channels,
     diagnosis,
-    events,
     incidents,
     keeping,
     monitors,
     notify,
-    quarantine,
     timeline,
     traffic,
 )
-from watchkeeper.errors import ConflictError, DataError, StateError
+from watchkeeper.errors import ConflictError, StateError
 from watchkeeper.history import History, seen
 from watchkeeper.incidents import ENGINE
 from watchkeeper.monitors import Watch
+from watchkeeper.recording import Recorder
 from watchkeeper.records import (
     ALL,
     Action,
@@ -49,10 +46,12 @@ from watchkeeper.records import (
 from watchkeeper.registry import Registry
 from watchkeeper.schema import Config, ModelConfig
 from watchkeeper.segments import is_named
-from watchkeeper.store import arrivals, halves, log, places, privacy
+from watchkeeper.store import log, places, privacy
+from watchkeeper.store.arrivals import Batch
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.state import Transaction
 from watchkeeper.store.warehouse import Warehouse
+from watchkeeper.tick import Tick
 from watchkeeper.windows import Window, floor, starts, together
 
 _log = logging.getLogger(__name__)
@@ -60,30 +59,8 @@ FEW, MANY = 100, 10_000
 """Rows from which a model without reference data gets its grids: once its first grain is over, and before that."""
 LOOK_BACK = 1000
 """Grains before now that a model's first looks go back to, at most; older rows serve as baselines only."""
-AT_ONCE = 64 << 20
-"""Bytes of the inbox that are taken into the log at once."""
-NO_REQUEST = "this is an answer whose request never came; see that the inference server reports both"
-NO_MODEL = 'there is no model "{}" in the configuration'
 SAMPLED = 3
 """Columns of an incident that sample predictions are kept for."""
-
-
-@dataclass
-class Tick:
-    """What one tick did: how many rows each hop handled, and how many seconds it took; `counted` is what is told of the
-    events of each model that came in."""
-
-    rows: Counter[str] = field(default_factory=Counter)
-    counted: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @contextmanager
-    def timed(self, hop: str) -> Iterator[None]:
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[hop] += time.perf_counter() - begun
 
 
 class Engine:
@@ -117,8 +94,10 @@ class Engine:
         self.keeping = keeping.Keeping(store, self.state, self.log, self.inbox, config, self.keys)
         self._turn = threading.Lock()
         self.tables = {name: Warehouse(name, m, m.events) for name, m in config.models.items() if m.events}
+        logs = {name: self.log_of(name) for name in config.models}
         for name, model in config.models.items():
-            self.log_of(name).open_model(name, model)
+            logs[name].open_model(name, model)
+        self.recorder = Recorder(self.inbox, self.state, logs, config, self.keys, clock)
         with self.state.transaction() as tx:
             if tx.put_config(config.version, config.model_dump(mode="json"), clock(), ENGINE):
                 tx.audit(clock(), ENGINE, "config", config.version, {"models": sorted(config.models)})
@@ -144,9 +123,9 @@ class Engine:
     def _tick(self) -> Tick:
         now, tick = self.clock(), Tick()
         with tick.timed("record"):  # 1. events in the inbox become rows of the log
-            self.replay(tick, now)
+            self.recorder.replay(tick, now)
             self.record(tick)
-            self.join(tick, now)
+            self.recorder.join(tick, now)
             accounts.add(self.state, tick.counted)
         for name, model in self.config.models.items():
             with tick.timed("summarise"):  # 2. grains that received rows become profiles
@@ -180,128 +159,12 @@ class Engine:
     # 1. record
 
     def record(self, tick: Tick) -> None:
-        """Take the waiting batches into the log; events of no known model or form are kept among the rejects."""
-        for paths in _stretches(p for p in self.inbox.waiting() if not p.name.endswith(halves.FORM)):
-            columns: dict[arrivals.Shape, list[tuple[Path, arrivals.Batch]]] = {}
-            for path in paths:
-                try:
-                    for batch in [arrivals.read(path)] if path.suffix == ".arrow" else self._sorted(path, tick):
-                        if batch.model in self.config.models:
-                            columns.setdefault(batch.shape, []).append((path, batch))
-                        else:
-                            self._reject(path, batch, NO_MODEL.format(batch.model), tick)
-                except DataError as problem:
-                    self.inbox.reject_file(path, str(problem))
-                    tick.rows["reject"] += 1
-            for some in columns.values():
-                self._append(some, tick)
-            for path in paths:
-                self.inbox.done(path)
+        """Take what waits in the inbox into the log."""
+        self.recorder.record(tick)
 
-    def replay(self, tick: Tick, now: datetime) -> None:
-        """Take in what fits now of the quarantine, if somebody asked for it."""
-        with self.state.snapshot() as tx:
-            asked = tx.cursor("", quarantine.REPLAY)
-        if not asked:
-            return
-        count = {"events": quarantine.replay_events(self.inbox, self.config, now, self.protect), "values": 0}
-        for name in {*self.config.models} - {*self.tables}:
-            given, grains = quarantine.replay_values(self.log, name, self.config, self.keys)
-            count["values"] += given
-            with self.state.transaction() as tx:
-                keeping.count_again(tx, name, grains)
-        with self.state.transaction() as tx:
-            tx.set_cursor("", quarantine.REPLAY, "")
-            tx.audit(now, ENGINE, "quarantine", "replay", {"asked": asked, **count})
-        tick.rows["replay"] += sum(count.values())
-
-    def join(self, tick: Tick, now: datetime) -> None:
-        """Make predictions of the halves whose other one has come; what waits on is written anew before that."""
-        found: dict[str, list[tuple[Path, arrivals.Batch]]] = {}
-        for path in self.inbox.waiting():
-            if path.name.endswith(halves.FORM):
-                try:
-                    batch = arrivals.read(path)
-                except DataError as problem:
-                    self.inbox.reject_file(path, str(problem))
-                    tick.rows["reject"] += 1
-                else:
-                    found.setdefault(batch.model, []).append((path, batch))
-        for name, some in found.items():
-            path, model = some[0][0], self.config.models.get(name)
-            if model is None:
-                for _, batch in some:
-                    self._reject(path, replace(batch, kind=events.PREDICTION), NO_MODEL.format(name), tick)
-            else:
-                joined = halves.join([batch for _, batch in some], now - model.inference.wait)
-                if not joined.changed:
-                    continue
-                arrivals.put(self.inbox, joined.waiting, halves.FORM)
-                for batch in joined.whole:
-                    self._append([(path, batch)], tick)
-                for batch in joined.orphans:
-                    self._reject(path, batch, NO_REQUEST, tick)
-            for path, _ in some:
-                self.inbox.done(path)
-
-    def _sorted(self, path: Path, tick: Tick) -> list[arrivals.Batch]:
-        """The events of a batch of JSON, those of each model and kind as columns."""
-        taken: dict[tuple[str, str], list[events.Event]] = {}
-        refused: dict[str, list[Any]] = {}
-        for found in self.inbox.read(path):
-            try:
-                event = events.read(found)
-                if event["model"] not in self.config.models:
-                    raise DataError(NO_MODEL.format(event["model"]))
-                taken.setdefault((event["model"], event["kind"]), []).append(event)
-            except DataError as problem:
-                refused.setdefault(str(problem), []).append(found)
-        for reason, some in refused.items():
-            self.inbox.reject(path.stem, some, reason)
-            tick.rows["reject"] += len(some)
-            for name in (found.get("model") if isinstance(found, dict) else None for found in some):
-                known = isinstance(name, str) and name in self.config.models
-                tick.counted[str(name) if known else ""]["rejected"] += 1
-        return [arrivals.Batch(model, kind, log.table(events.columns(rows))) for (model, kind), rows in taken.items()]
-
-    def _append(self, found: Sequence[tuple[Path, arrivals.Batch]], tick: Tick) -> None:
-        """Store batches of one shape at once; if the log cannot take them, one by one, to keep the others."""
-        batch = found[0][1]
-        own, now, kind = self.log_of(batch.model), self.clock(), batch.kind
-        try:
-            rows = arrivals.together([self.protect(one).rows for _, one in found])
-            if kind == events.PREDICTION:
-                taken = own.append(batch.model, rows, now)
-            else:
-                taken = own.append_outcomes(batch.model, rows)
-        except (DataError, pa.ArrowInvalid, UnicodeError) as problem:
-            if len(found) == 1:
-                self._reject(found[0][0], batch, str(problem), tick)
-            for one in found if len(found) > 1 else ():
-                self._append([one], tick)
-        else:
-            tick.rows["record"] += taken.stored
-            tick.rows["set aside"] += taken.set_aside
-            tick.counted[batch.model] += Counter(
-                {
-                    f"{kind}s again": taken.duplicates - taken.conflicting,
-                    "contradicted": taken.conflicting,
-                    "set aside": taken.set_aside,
-                }
-            )
-
-    def protect(self, batch: arrivals.Batch) -> arrivals.Batch:
+    def protect(self, batch: Batch) -> Batch:
         """A batch as it may be stored: what the configuration calls sensitive is protected."""
-        own = [name for name in batch.rows.column_names if name in (halves.SOURCE, halves.RECEIVED)]
-        rows = privacy.protect(batch.rows.drop_columns(own), self.config.models[batch.model], self.keys)
-        for name in own:
-            rows = rows.append_column(name, batch.rows[name])
-        return replace(batch, rows=rows)
-
-    def _reject(self, path: Path, batch: arrivals.Batch, reason: str, tick: Tick) -> None:
-        self.inbox.reject(path.stem, batch.events(), reason)
-        tick.rows["reject"] += batch.rows.num_rows
-        tick.counted[batch.model if batch.model in self.config.models else ""]["rejected"] += batch.rows.num_rows
+        return self.recorder.protect(batch)
 
     # 2. summarise
 
@@ -586,20 +449,6 @@ class Engine:
             rollout = traffic.offer(tx, self.config, name, version, self.clock(), actor=actor)
         self._steer(name)
         return rollout
-
-
-def _stretches(paths: Iterable[Path]) -> Iterator[list[Path]]:
-    """Files, some after others, in stretches that are not too large to be held in memory."""
-    stretch: list[Path] = []
-    size = 0
-    for path in paths:
-        size += path.stat().st_size
-        stretch.append(path)
-        if size >= AT_ONCE:
-            yield stretch
-            stretch, size = [], 0
-    if stretch:
-        yield stretch
 
 
 ByHand = Callable[[Incident, datetime, str, str], tuple[Incident, Transition]]
