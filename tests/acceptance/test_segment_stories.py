@@ -26,6 +26,7 @@ from small_world import (
 from watchkeeper.profiles import Key, Profile, merge
 from watchkeeper.records import ALL, Incident, Point, Severity, Status, Transition, Verdict
 from watchkeeper.schema import Config
+from watchkeeper.traffic import TIMES
 from watchkeeper.why import why
 from watchkeeper.windows import DAY, Window
 
@@ -71,11 +72,12 @@ def found(world: World, monitor: str, day: float) -> dict[str, Status]:
 
 
 def kept(world: World, day: int) -> dict[tuple[str, str, str], list[tuple[Key, Profile]]]:
-    """The profiles of a day by version, column and label."""
+    """The profiles of a day by version, column and label, but for the times that are kept of all rows alone."""
     places: dict[tuple[str, str, str], list[tuple[Key, Profile]]] = {}
     with world.engine.state.snapshot() as tx:
         for key, profile in tx.profiles(NAME, Window(moment(day), moment(day) + DAY), None):
-            places.setdefault((key.version, key.column, key.label), []).append((key, profile))
+            if key.column not in TIMES:
+                places.setdefault((key.version, key.column, key.label), []).append((key, profile))
     return places
 
 
