@@ -162,7 +162,7 @@ def test_wrong_use_is_told_at_once_if_strict_and_counted_if_not(
         one = client.log({})
     assert ids(inbox(tmp_path)) == [one]
     assert client.stats.dropped == {"invalid": 1}
-    assert re.search(f"1 events were dropped so far, invalid: .*{text}", caplog.text)
+    assert re.search(f"events dropped so far: 1, invalid: .*{text}", caplog.text)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_what_the_server_rejects_one_by_one_is_counted(
     client.log({})
     assert client.flush()
     assert client.dropped == 1
-    assert "1 events were dropped so far, refused: no such thing" in caplog.text
+    assert "events dropped so far: 1, refused: no such thing" in caplog.text
 
 
 # A full buffer, the end
@@ -338,7 +338,7 @@ def test_a_full_buffer_drops_the_oldest_and_says_so_once(
     assert not client.flush()
     warnings = [r for r in caplog.records if "dropped" in r.message]
     assert [(r.levelno, r.message) for r in warnings] == [
-        (logging.WARNING, "16 events were dropped so far, buffer full: the buffer of 10 events is full")
+        (logging.WARNING, "events dropped so far: 16, buffer full: the buffer of 10 events is full")
     ]
     server.refuse = lambda events: 200
     assert client.flush()
@@ -381,7 +381,7 @@ def test_closing_with_a_dead_server_and_no_spool(caplog: pytest.LogCaptureFixtur
     client.close()
     assert monotonic() - begun < 5
     assert client.dropped == 2
-    assert "2 events could not be delivered before the end and are lost" in caplog.text
+    assert "events lost, since they could not be delivered before the end: 2" in caplog.text
 
 
 # Processes

@@ -339,7 +339,7 @@ class Client:
         What is logged afterwards is dropped and counted. With `strict`, raises DeliveryError if events were lost."""
         lost = self._sender.close()
         if lost and self._strict:
-            raise DeliveryError(f"{lost} events could not be delivered: {self._sender.trouble}", permanent=False)
+            raise DeliveryError(f"events that could not be delivered: {lost}: {self._sender.trouble}", permanent=False)
 
     def __enter__(self) -> Client:
         return self

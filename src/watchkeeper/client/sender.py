@@ -215,7 +215,7 @@ class Sender:
             said = [(self._dropped[reason], reason, self._why.pop(reason)) for reason in due]
             self._said.update(dict.fromkeys(due, now))
         for count, reason, why in said:
-            _warn("%d events were dropped so far, %s: %s", count, reason, why)
+            _warn("events dropped so far: %d, %s: %s", count, reason, why)
 
     def _say(self, what: str, message: str, *values: object) -> None:
         """Log a warning of its kind, once a minute at most."""
@@ -376,7 +376,7 @@ class Sender:
         self._try_at = now + wait
         self.wake_at = self._buffer // 2 + 1 if self._spool else self._buffer + 1
         self.trouble = str(problem)
-        self._say("wait", "%d events wait: %s", len(self.waiting) + sum(map(len, self._held)), problem)
+        self._say("wait", "events waiting: %d: %s", len(self.waiting) + sum(map(len, self._held)), problem)
 
     def _put_aside(self, spool: Spool) -> bool:
         """Put all that waits into the spool. False if it cannot be written."""
@@ -479,7 +479,7 @@ class Sender:
         self._tell(last=True)
         if lost:
             with suppress(Exception):
-                _log.error("%d events could not be delivered before the end and are lost: %s", lost, self.trouble)
+                _log.error("events lost, since they could not be delivered before the end: %d: %s", lost, self.trouble)
         return lost
 
 
