@@ -57,7 +57,7 @@ def test_each_way_to_meet_is_counted(world: World) -> None:
     assert counts == {
         "outcomes": 7, "requests": 6, "joined": 5, "early": 1, "orphans": 1, "conflicting": 1, "contradicted": 1,
         "outcomes again": 2, "predictions again": 1, "set aside": 1, "rejected": 1,
-        "source explicit": 4, "source implicit": 1, "source unsaid": 2,
+        "source explicit": 4, "source implicit": 1, "source not stated": 2,
     }  # fmt: skip
     assert told(world).join_rate == 5 / 6
     with world.engine.state.snapshot() as tx:

@@ -14,7 +14,7 @@ def joins(log: Log, model: str) -> dict[str, int]:
     `outcomes` are rows; the others are requests: those with an outcome, with a prediction as well (`joined`), whose
     first outcome was in the log before its prediction (`early`), without a prediction so far (`orphans`), and those
     told different labels, of which the latest counts (`conflicting`). `source NAME` counts outcomes by their source,
-    `source unsaid` those that do not say it.
+    `source not stated` those that do not say it.
     """
     p, o, _ = (quoted(name) for name in tables(model))
     found = log.backend.rows(
@@ -24,6 +24,6 @@ def joins(log: Log, model: str) -> dict[str, int]:
         " (SELECT request_id, count(*) AS n, min(arrival) AS first, min(label) AS least, max(label) AS most"
         f" FROM {o} GROUP BY request_id) o LEFT JOIN {p} p ON o.request_id = p.request_id) j"
     )[0]
-    sources = log.backend.rows(f"SELECT coalesce(source, 'unsaid'), count(*) FROM {o} GROUP BY source")
+    sources = log.backend.rows(f"SELECT coalesce(source, 'not stated'), count(*) FROM {o} GROUP BY source")
     counts = dict(zip(TOLD, (int(n or 0) for n in found), strict=True))
     return counts | {f"source {name}": int(n) for name, n in sources}
