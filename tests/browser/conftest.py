@@ -23,7 +23,7 @@ def chromium() -> str | None:
     return str(fixed) if fixed.exists() else next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop runs until it ends, and other tests have loops of their own
 def browser() -> Iterator[Browser]:
     path = chromium()
     if path is None:

@@ -106,7 +106,9 @@ def test_small_requests_of_many_connections_reach_the_log_together(door: Door, m
         sent = list(pool.map(lambda i: post(http, json.dumps(event(f"r{i}")).encode()).status_code, range(200)))
     assert sent == [200] * 200
     appended, real = [], engine.log.append
-    monkeypatch.setattr(engine.log, "append", lambda model, rows: appended.append(rows.num_rows) or real(model, rows))
+    monkeypatch.setattr(
+        engine.log, "append", lambda model, rows, now: appended.append(rows.num_rows) or real(model, rows, now)
+    )
     engine.tick()
     assert appended == [200]
     assert engine.log.totals("eta")["predictions"] == 200
@@ -177,7 +179,7 @@ def test_a_model_that_was_taken_out_of_the_configuration_keeps_its_events(door: 
     engine, http = door
     post(http, stream(events_of("a", "b")), ingest.ARROW)
     models = {name: model for name, model in engine.config.models.items() if name != "eta"}
-    engine.config = engine.config.model_copy(update={"models": models})
+    engine.config = engine.recorder.config = engine.config.model_copy(update={"models": models})
     engine.tick()
     assert engine.inbox.rejected() == 2
     kept = [json.loads(line) for path in engine.inbox.rejects.iterdir() for line in path.read_text().splitlines()]
