@@ -130,7 +130,7 @@ def compare(
         after = Side("the current data", sources.read(connection, current, "current"))
         with ThreadPoolExecutor(1) as beside:
             ahead = None
-            if config is None and columns is None and after.table.get_backend() is connection:  # which nobody else asks
+            if config is None and columns is None and sources.is_ours(after.table):  # which nobody else asks
                 ahead = beside.submit(lambda: row_copies(after, after.table.columns, after.rows))
             baseline = _baseline(reference, config, columns, segments)
         for name in weights:

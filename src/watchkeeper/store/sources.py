@@ -10,6 +10,7 @@ from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import duckdb
 import ibis
@@ -79,9 +80,30 @@ class Part:
     segment: str = ALL
 
 
+_ours: WeakValueDictionary[int, ibis.backends.duckdb.Backend] = WeakValueDictionary()
+"""The connections that `connect` made, by their identity: two in memory would be equal."""
+
+
 def connect() -> ibis.backends.duckdb.Backend:
     """A DuckDB in memory."""
-    return ibis.duckdb.connect()
+    made = ibis.duckdb.connect()
+    _ours[id(made)] = made
+    return made
+
+
+def is_ours(table: ir.Table) -> bool:
+    """Whether a table is read through a connection that `connect` made, and not through one of the caller's."""
+    backend = table.get_backend()
+    return _ours.get(id(backend)) is backend
+
+
+def apart(table: ir.Table, name: str) -> ir.Table:
+    """A table kept in memory, to be asked while the connection that it came through is busy."""
+    if not is_ours(table):
+        return read(connect(), fetch(table), name)
+    backend, unique = table.get_backend(), ibis.util.gen_name(name)
+    backend.con.execute(f"CREATE TABLE {unique} AS {backend.compile(table)}")  # Arrow's way in would import pandas
+    return ibis.duckdb.from_connection(backend.con.cursor()).table(unique)
 
 
 def read(connection: ibis.BaseBackend, data: Any, name: str) -> ir.Table:

@@ -26,20 +26,19 @@ from watchkeeper.stats.grid import DATE_SENTINELS, INVALID, NULL, SENTINELS, Gri
 from watchkeeper.store.sources import (
     FOLDED,
     Plan,
+    apart,
     category,
-    connect,
     counts_of_values,
     declared,
     fetch,
     folded,
-    read,
     united,
     vocabularies,
 )
 
 SAMPLE = 50_000
 """Rows that are enough to tell of which kind a column is, and to fit a grid."""
-BATCH = 131_072
+BATCH = 131072
 """Rows that are counted at once; what is held in memory at any time is a few of these."""
 ROW = "(row)"
 HASHED = 200_000
@@ -65,7 +64,7 @@ def sample(table: ir.Table, rows: int) -> ir.Table:
         return table
     numbered = table.mutate(**{ROW: ibis.row_number()})
     fraction = numbered[ROW] * round(2**32 * (5**0.5 - 1) / 2) % 2**32
-    return read(connect(), fetch(numbered.filter(fraction * rows < SAMPLE * 2**32).drop(ROW)), "sample")
+    return apart(numbered.filter(fraction * rows < SAMPLE * 2**32).drop(ROW), "sample")
 
 
 def fit_grids(
