@@ -7,7 +7,6 @@ of columns that the configuration does not name, lie in the log, beside the pred
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +19,10 @@ from watchkeeper.errors import DataError
 from watchkeeper.schema import Config
 from watchkeeper.store import arrivals, privacy
 from watchkeeper.store.arrivals import Batch
-from watchkeeper.store.backends import quoted, text
+from watchkeeper.store.backends import overwrite, quoted, text
 from watchkeeper.store.halves import FORM
 from watchkeeper.store.inbox import Inbox
-from watchkeeper.store.log import Log, tables
+from watchkeeper.store.log import UNITS, Log, tables
 from watchkeeper.store.privacy import Keys
 
 REPLAY = "replay"
@@ -91,12 +90,7 @@ def _rewrite(path: Path, lines: list[str]) -> None:
     if not lines:
         path.unlink()
         return
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write("".join(f"{line}\n" for line in lines))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    overwrite(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def replay_values(log: Log, model: str, config: Config, keys: Keys) -> tuple[int, list[datetime]]:
@@ -107,7 +101,7 @@ def replay_values(log: Log, model: str, config: Config, keys: Keys) -> tuple[int
     predictions, _, aside = tables(model)
     run, there = log.backend, log.backend.columns(predictions)
     given, grains = 0, set()
-    unit = {"1h": "hour", "1d": "day"}[config.models[model].grain]
+    unit = UNITS[config.models[model].grain]
     for name in config.models[model].stored:
         found = run.arrow(f"SELECT request_id, value FROM {quoted(aside)} WHERE name = {text(name)}")
         hidden = privacy.protect(pa.table({name: found["value"]}), config.models[model], keys)

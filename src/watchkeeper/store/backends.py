@@ -362,5 +362,16 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def overwrite(path: Path, data: bytes) -> None:
+    """Put new content into a file, at one stroke; it is on the disk when this returns."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync(path.parent)
+
+
 def _hash(key: Sequence[str]) -> str:
     return f"md5_number_lower({quoted(key[0])})"

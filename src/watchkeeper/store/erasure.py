@@ -7,7 +7,6 @@ also where a text mentions it. Rows are known again elsewhere by their request i
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +24,9 @@ from watchkeeper import records
 from watchkeeper.errors import StateError
 from watchkeeper.profiles import Profile
 from watchkeeper.store import arrivals, halves
-from watchkeeper.store.backends import quoted, sync, text
+from watchkeeper.store.backends import overwrite, quoted, text
 from watchkeeper.store.inbox import Inbox
-from watchkeeper.store.log import Deleted, Log, tables
+from watchkeeper.store.log import UNITS, Deleted, Log, tables
 from watchkeeper.store.search import SHORTEST
 from watchkeeper.store.state import AUDIT, METADATA, PROFILES, State
 
@@ -107,7 +106,7 @@ def _holds(column: str, traces: Traces) -> str:
 
 def grains_of(log: Log, model: str, grain: str, requests: Iterable[str]) -> list[datetime]:
     """The grains that the predictions of requests lie in."""
-    unit = {"1h": "hour", "1d": "day"}[grain]
+    unit = UNITS[grain]
     with log.backend.known(_REQUESTS, _ids(requests)):
         found = log.backend.rows(
             f"SELECT DISTINCT date_trunc('{unit}', event_time) AS g FROM {quoted(tables(model)[0])} WHERE {_CHOSEN}"
@@ -136,7 +135,7 @@ def erase_lines(folder: Path, traces: Traces) -> int:
         if not kept:
             path.unlink()
         elif len(kept) < len(lines):
-            _replace(path, "".join(f"{line}\n" for line in kept).encode())
+            overwrite(path, "".join(f"{line}\n" for line in kept).encode())
     return taken
 
 
@@ -159,7 +158,7 @@ def erase_training_rows(folder: Path, traces: Traces) -> int:
             taken += rows.num_rows - kept.num_rows
             sink = pa.BufferOutputStream()
             pq.write_table(kept, sink)
-            _replace(path, sink.getvalue().to_pybytes())
+            overwrite(path, sink.getvalue().to_pybytes())
     return taken
 
 
@@ -186,16 +185,6 @@ def others(rows: pa.Table, traces: Traces) -> pa.Table:
         if len(held):
             own |= pc.take(held, encoded.indices).fill_null(False).to_numpy(zero_copy_only=False)
     return rows.filter(pa.array(~own))
-
-
-def _replace(path: Path, data: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync(path.parent)
 
 
 # the state

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from watchkeeper.store.backends import quoted
-from watchkeeper.store.log import Deleted, Log, moment, tables
+from watchkeeper.store.log import UNITS, Deleted, Log, moment, tables
 
 Spans = Sequence[tuple[datetime, float]]
 """Up to when which share of the rows was kept, the earliest first; from the last one on all are there."""
@@ -74,7 +74,7 @@ def start_within(log: Log, model: str, size: int, grain: str, length: timedelta)
     if there <= size:
         return None
     home = quoted(tables(model)[0])
-    unit = {"1h": "hour", "1d": "day"}[grain]
+    unit = UNITS[grain]
     grains = log.backend.rows(
         f"SELECT date_trunc('{unit}', event_time) AS g, count(*) FROM {home} GROUP BY g ORDER BY g DESC"
     )
