@@ -149,4 +149,5 @@ def mean_absolute_calibration_error(subject: Subject, alpha: float) -> Estimate:
 def positive_rate(subject: Subject, alpha: float) -> Estimate:
     """Share of labelled predictions whose label is positive."""
     counts = subject.scores
-    return proportion(int(counts.positives.sum()), counts.n, alpha)
+    positives = float(counts.positives.sum())
+    return proportion(positives, positives + float(counts.negatives.sum()), alpha)

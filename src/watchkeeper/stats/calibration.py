@@ -36,7 +36,7 @@ class Reliability:
 def by_mass(scores: Scores, alpha: float, bins: int = BINS) -> Reliability:
     """The reliability curve over bins that hold about as many rows each."""
     both = scores.negatives + scores.positives
-    which = ((np.cumsum(both) - both / 2) * bins / max(scores.n, 1)).astype(np.int64)
+    which = ((np.cumsum(both) - both / 2) * bins / max(scores.total, 1)).astype(np.int64)
     return _reliability(scores, np.minimum(which, bins - 1), alpha, bins)
 
 
@@ -67,7 +67,7 @@ def calibration_error(scores: Scores, alpha: float, bins: int = BINS) -> Estimat
     if not scores.n:
         return Estimate.absent(0)
     curve = by_mass(scores, alpha, bins)
-    return _mean_gap(curve, curve.rows / scores.n, scores.n, alpha)
+    return _mean_gap(curve, curve.rows / scores.total, scores.n, alpha)
 
 
 def mean_absolute_calibration_error(scores: Scores, alpha: float, bins: int = BINS) -> Estimate:
@@ -127,7 +127,7 @@ def brier(scores: Scores, alpha: float) -> Estimate:
 
 
 def _decomposition(scores: Scores, value: float, alpha: float) -> dict[str, float]:
-    n, curve = scores.n, by_mass(scores, alpha)
+    n, curve = scores.total, by_mass(scores, alpha)
     share, base = curve.rows / n, float(scores.positives.sum()) / n
     reliability = float(share @ (curve.said - curve.was) ** 2)
     resolution, uncertainty = float(share @ (curve.was - base) ** 2), base * (1 - base)

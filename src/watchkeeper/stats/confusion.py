@@ -26,12 +26,12 @@ LEAST = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """How many rows were predicted positive or negative, rightly or wrongly."""
+    """How many rows were predicted positive or negative, rightly or wrongly; expected numbers need not be whole."""
 
-    true_positives: int
-    false_positives: int
-    false_negatives: int
-    true_negatives: int
+    true_positives: float
+    false_positives: float
+    false_negatives: float
+    true_negatives: float
 
     @classmethod
     def at(cls, scores: Scores, threshold: float) -> Confusion:
@@ -39,24 +39,29 @@ class Confusion:
         yes = predicted_positive(scores.lower, threshold)
         hits, alarms = scores.positives[yes].sum(), scores.negatives[yes].sum()
         misses, passed = scores.positives.sum() - hits, scores.negatives.sum() - alarms
-        return cls(int(hits), int(alarms), int(misses), int(passed))
+        return cls(float(hits), float(alarms), float(misses), float(passed))
 
     @property
-    def positives(self) -> int:
+    def positives(self) -> float:
         return self.true_positives + self.false_negatives
 
     @property
-    def negatives(self) -> int:
+    def negatives(self) -> float:
         return self.false_positives + self.true_negatives
 
     @property
-    def predicted(self) -> int:
+    def predicted(self) -> float:
         """Rows predicted positive."""
         return self.true_positives + self.false_positives
 
     @property
-    def n(self) -> int:
+    def total(self) -> float:
         return self.positives + self.negatives
+
+    @property
+    def n(self) -> int:
+        """The whole number of rows that the total is nearest to."""
+        return round(self.total)
 
 
 def predicted_positive(lower: Floats, threshold: float) -> NDArray[np.bool_]:
@@ -66,7 +71,7 @@ def predicted_positive(lower: Floats, threshold: float) -> NDArray[np.bool_]:
 
 def accuracy(counts: Confusion, alpha: float) -> Estimate:
     """`(TP + TN) / n`, the share of rows predicted right."""
-    return _share(counts.true_positives + counts.true_negatives, counts.n, counts, alpha)
+    return _share(counts.true_positives + counts.true_negatives, counts.total, counts, alpha)
 
 
 def precision(counts: Confusion, alpha: float) -> Estimate:
@@ -114,7 +119,7 @@ def f1(counts: Confusion, alpha: float) -> Estimate:
     if jaccard.value is None or jaccard.low is None or jaccard.high is None:
         return jaccard
     value, low, high = (2 * j / (1 + j) for j in (jaccard.value, jaccard.low, jaccard.high))
-    return Estimate(value, low, high, rows)
+    return Estimate(value, low, high, jaccard.n)
 
 
 def balanced_accuracy(counts: Confusion, alpha: float) -> Estimate:
@@ -130,7 +135,7 @@ def mcc(counts: Confusion, alpha: float) -> Estimate:
 
     `(TP TN - FP FN) / sqrt((TP + FP) (TP + FN) (TN + FP) (TN + FN))`; absent where one of the four sums is zero.
     """
-    sums = counts.positives * counts.negatives * counts.predicted * (counts.n - counts.predicted)
+    sums = counts.positives * counts.negatives * counts.predicted * (counts.total - counts.predicted)
     if not sums:
         return Estimate.absent(counts.n)
     right = counts.true_positives * counts.true_negatives
@@ -145,7 +150,7 @@ def lift(counts: Confusion, alpha: float) -> Estimate:
     """
     if not counts.positives or not counts.predicted:
         return Estimate.absent(counts.n)
-    value = counts.true_positives * counts.n / (counts.predicted * counts.positives)
+    value = counts.true_positives * counts.total / (counts.predicted * counts.positives)
     return _of_shares(value, lambda rate, found, alarmed: found / (rate * found + (1 - rate) * alarmed), counts, alpha)
 
 
@@ -166,7 +171,7 @@ def decision_cost(counts: Confusion, costs: Costs, alpha: float) -> Estimate:
     >>> round(found.low, 2), found.value, round(found.high, 2)
     (2.18, 2.55, 2.94)
     """
-    if not counts.n:
+    if not counts.total:
         return Estimate.absent(0)
 
     def cost(rate: float, found: float, alarmed: float) -> float:
@@ -179,10 +184,10 @@ def decision_cost(counts: Confusion, costs: Costs, alpha: float) -> Estimate:
         + counts.false_negatives * costs.false_negative
         + counts.true_negatives * costs.true_negative
     )
-    return _of_shares(total / counts.n, cost, counts, alpha)
+    return _of_shares(total / counts.total, cost, counts, alpha)
 
 
-def _share(hits: int, rows: int, counts: Confusion, alpha: float) -> Estimate:
+def _share(hits: float, rows: float, counts: Confusion, alpha: float) -> Estimate:
     return proportion(hits, rows, alpha) if rows else Estimate.absent(counts.n)
 
 
@@ -203,7 +208,7 @@ def _of_shares(value: float, of: Callable[[float, float, float], float], counts:
         value: what the function is at the shares that were seen.
         of: monotone in each rate, and in the base rate too, or greatest where Matthews' coefficient is.
     """
-    parts = ((counts.positives, counts.n), (counts.true_positives, counts.positives),
+    parts = ((counts.positives, counts.total), (counts.true_positives, counts.positives),
              (counts.false_positives, counts.negatives))  # fmt: skip
     cells = counts.true_positives, counts.false_positives, counts.false_negatives, counts.true_negatives
     few = min(cells) < FEW_IN_A_CELL
@@ -219,7 +224,7 @@ def _of_shares(value: float, of: Callable[[float, float, float], float], counts:
     return Estimate(value, value - low, value + high, counts.n)
 
 
-def _ends(hits: int, rows: int, alpha: float) -> tuple[float, float]:
+def _ends(hits: float, rows: float, alpha: float) -> tuple[float, float]:
     found = proportion(hits, rows, alpha)
     return _inside(found.low or 0.0), _inside(1.0 if found.high is None else found.high)
 

@@ -38,11 +38,11 @@ class Estimate:
         return replace(self, detail={**self.detail, **detail})
 
 
-def proportion(hits: int, n: int, alpha: float) -> Estimate:
+def proportion(hits: float, n: float, alpha: float) -> Estimate:
     """A share with its exact interval (Clopper and Pearson 1934).
 
     Args:
-        hits: successes, 0 to n.
+        hits: successes, 0 to n; expected or effective numbers need not be whole.
         n: trials.
         alpha: error on each side.
 
@@ -54,7 +54,7 @@ def proportion(hits: int, n: int, alpha: float) -> Estimate:
         return Estimate.absent(0)
     low = float(betaincinv(hits, n - hits + 1, alpha)) if hits else 0.0
     high = float(betaincinv(hits + 1, n - hits, 1 - alpha)) if hits < n else 1.0
-    return Estimate(hits / n, low, high, n)
+    return Estimate(hits / n, low, high, round(n))
 
 
 def proportions(hits: Floats, rows: Floats, alpha: float) -> tuple[Floats, Floats]:

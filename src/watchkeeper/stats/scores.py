@@ -37,8 +37,14 @@ class Scores:
         return (self.lower + self.upper) / 2
 
     @property
+    def total(self) -> float:
+        """Rows; expected numbers of them need not be whole."""
+        return float(self.negatives.sum() + self.positives.sum())
+
+    @property
     def n(self) -> int:
-        return int(self.negatives.sum() + self.positives.sum())
+        """The whole number of rows that the total is nearest to."""
+        return round(self.total)
 
 
 def auc(scores: Scores, alpha: float) -> Estimate:
@@ -181,7 +187,7 @@ def loss_moments(scores: Scores, said: Floats, losses: Floats) -> tuple[float, f
         said: the bins' scores, shape (bins,).
         losses: of a negative and of a positive in each bin, shape (2, bins).
     """
-    seen = np.stack([scores.negatives, scores.positives]) / scores.n
+    seen = np.stack([scores.negatives, scores.positives]) / scores.total
     rows = seen.sum(axis=0)
     implied = np.stack([rows * (1 - said), rows * said])
     value = float((seen * losses).sum())
