@@ -8,12 +8,35 @@ from types import ModuleType
 import pytest
 
 from watchkeeper import testing
-from watchkeeper.stats import calibration, confusion, distances, estimates, goodness_of_fit, grid, scores, sequential
+from watchkeeper.stats import (
+    calibration,
+    confusion,
+    decomposition,
+    detectors,
+    distances,
+    estimates,
+    goodness_of_fit,
+    grid,
+    scores,
+    sequential,
+)
 
 
 @pytest.mark.parametrize(
     "module",
-    [calibration, confusion, distances, estimates, goodness_of_fit, grid, scores, sequential, testing],
+    [
+        calibration,
+        confusion,
+        decomposition,
+        detectors,
+        distances,
+        estimates,
+        goodness_of_fit,
+        grid,
+        scores,
+        sequential,
+        testing,
+    ],
     ids=lambda m: m.__name__,
 )
 def test_the_examples_run(module: ModuleType) -> None:
