@@ -13,6 +13,8 @@ import pytest
 
 from small_world import MONITORS, NAME, ROWS, World, in_postgres, moment, outcome, prediction, sentinel
 from store_bytes import found_in, found_in_postgres
+from watchkeeper.client.rows import Line
+from watchkeeper.client.spool import Spool
 from watchkeeper.errors import StateError
 from watchkeeper.keeping import samples
 from watchkeeper.records import Incident
@@ -291,6 +293,50 @@ def test_training_data_forget_the_subject(open_world: Any, tmp_path: Path) -> No
     (job / "output.txt").write_text("")
     assert world.engine.erase(SUBJECT).training_rows == 2 * 5
     assert pq.read_table(job / "train.parquet").num_rows == ROWS - 5
+
+
+def test_spools_of_clients_forget_the_subject(open_world: Any, tmp_path: Path) -> None:
+    world = open_world(settings())
+    world.day(0, change=of_subject)
+    world.at(1)
+    folder = tmp_path.parent / f"{tmp_path.name}-spool"
+    spool = Spool(folder, limit=1 << 20, sync="always")
+    own = [
+        {**prediction(77, 1), "request_id": "request-of-ann-spooled", "entity_id": SUBJECT},
+        {**outcome(0, 0), "request_id": "request-of-ann-0-40"},
+        {**outcome(0, 0), "request_id": "request-of-ann-spooled"},  # the log has never heard of it
+    ]
+    others = [prediction(78, 1), {**own[0], "model": "another"}]
+    spool.put([Line(NAME, "prediction", json.dumps(event)) for event in (*own, *others)])
+    with pytest.raises(StateError, match="close it"):
+        world.engine.erase(SUBJECT, spools=[folder])
+    assert world.engine.log.totals(NAME)["predictions"] == ROWS, "nothing is erased then"
+    spool.close()
+    torn = next(folder.glob("*/*.ndjson"))
+    torn.write_text(torn.read_text() + '{"entity_id": "' + SUBJECT)
+    done = world.engine.erase(SUBJECT, NAME, spools=[folder])
+    assert (done.spools, done.spooled, done.requests) == (1, 4, 6)
+    assert found_in(folder, "another")
+    done = world.engine.erase(SUBJECT, spools=[folder])
+    assert (done.spooled, done.complete) == (1, True)
+    assert not found_in(folder, SUBJECT, "request-of-ann")
+    with world.engine.state.snapshot() as tx:
+        assert tx.audit_trail()[0].payload["spooled"] == 1
+    after = Spool(folder, limit=1 << 20, sync="always")
+    after.adopt()
+    assert [json.loads(line.text) for line in after.next(10)] == [others[0]]
+    after.close()
+
+
+def test_what_is_left_in_a_spool_is_told(open_world: Any, tmp_path: Path) -> None:
+    world = open_world(settings())
+    folder = tmp_path.parent / f"{tmp_path.name}-spool"
+    spool = Spool(folder, limit=1 << 20, sync="always")
+    spool.put([Line(NAME, "prediction", json.dumps(prediction(0, 0)))])
+    spool.close()
+    (folder / "notes.txt").write_text(SUBJECT)
+    done = world.engine.erase(SUBJECT, spools=[folder])
+    assert done.searched.found == (str(folder / "notes.txt"),)
 
 
 def test_what_cannot_be_taken_out_is_told(open_world: Any, tmp_path: Path) -> None:

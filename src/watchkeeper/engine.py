@@ -419,14 +419,16 @@ class Engine:
 
     # by hand
 
-    def erase(self, subject: str, model: str | None = None, actor: str = ENGINE) -> keeping.Erasure:
+    def erase(
+        self, subject: str, model: str | None = None, actor: str = ENGINE, spools: Sequence[Path] = ()
+    ) -> keeping.Erasure:
         """Erase a subject from everything that is stored; see `Keeping.erase`. Events that wait are taken in first."""
         with self._turn:
             tick = Tick()
             self.record(tick)
             accounts.add(self.state, tick.counted)
             self.inbox.sweep()
-            return self.keeping.erase(subject, model, self.clock(), actor)
+            return self.keeping.erase(subject, model, self.clock(), actor, spools)
 
     def compact(self) -> bool:
         """Write the log anew, so that what was deleted takes no space, if there is anything; whether it was."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from watchkeeper.errors import StateError, did_you_mean
 from watchkeeper.incidents import ENGINE
 from watchkeeper.records import Action
 from watchkeeper.schema import Config, ModelConfig
-from watchkeeper.store import erasure, retention
+from watchkeeper.store import erasure, retention, spools
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.log import Deleted, Log, tables
 from watchkeeper.store.privacy import Keys
@@ -70,7 +70,8 @@ class Erasure:
     secret that proves later which subject the digest was of, and is kept nowhere.
 
     `names` counts what the subject was looked for as, and `requests` its requests, of which `looked_for` were searched
-    for in the files; `running` names training jobs that still hold its rows.
+    for in the files; `running` names training jobs that still hold its rows. `spooled` events were taken out of the
+    `spools` that were named.
     """
 
     digest: str
@@ -80,6 +81,8 @@ class Erasure:
     deleted: dict[str, Deleted] = field(default_factory=dict)
     rejects: int = 0
     waiting: int = 0
+    spools: int = 0
+    spooled: int = 0
     training_rows: int = 0
     running: list[str] = field(default_factory=list)
     state: erasure.Scrubbed = field(default_factory=erasure.Scrubbed)
@@ -192,13 +195,19 @@ class Keeping:
 
     # erasure
 
-    def erase(self, subject: str, model: str | None, now: datetime, actor: str) -> Erasure:
+    def erase(
+        self, subject: str, model: str | None, now: datetime, actor: str, folders: Sequence[Path] = ()
+    ) -> Erasure:
         """Erase a subject from everything that is stored, of one model or of all, and prove it by a search.
 
         The log comes last, since it is what tells the subject's requests: an erasure that is interrupted is done again
         from the beginning. Waiting events must have been taken into the log.
 
-        Raises StateError for a model that nothing is logged of, and for an empty subject.
+        Args:
+            folders: spools of clients, which are cleared and searched too.
+
+        Raises StateError for a model that nothing is logged of, for an empty subject, and for a spool that a client
+        uses; nothing is erased then.
         """
         known = self.log.models()
         if not subject:
@@ -207,22 +216,26 @@ class Keeping:
             raise StateError(f'there is no model "{model}" in the log; {did_you_mean(model, known)}')
         names = self.keys.names_of(subject)
         models = [model] if model is not None else known
-        requests = {name: erasure.requests_of(self.log, name, names) for name in models}
-        traces = erasure.Traces(names, frozenset().union(*requests.values()))
-        done = Erasure(*self._digest(subject), names=len(names), requests=len(traces.requests))
-        done.rejects = erasure.erase_lines(self.inbox.rejects, traces)
-        done.waiting = erasure.erase_waiting(self.inbox, traces)
-        for job in sorted(path.parent for path in (self.store / "jobs").glob("*/job.json")):
-            if training.alive(job):
-                done.running.append(job.name)
-            else:
-                done.training_rows += erasure.erase_training_rows(job, traces)
-        done.state = erasure.scrub(self.state, traces, model)
-        for name, ids in requests.items():
-            done.deleted[name] = self._erase_rows(name, ids)
-        self._rewrite_log()
-        erasure.rewrite_state(self.state)
-        self._prove(done, traces, model)
+        with spools.held(folders) as clients:
+            requests = {name: erasure.requests_of(self.log, name, names) for name in models}
+            spooled = erasure.spooled_requests(clients, names, model)
+            traces = erasure.Traces(names, spooled.union(*requests.values()))
+            done = Erasure(*self._digest(subject), names=len(names), requests=len(traces.requests))
+            done.spools = len({*folders})
+            done.rejects = erasure.erase_lines(self.inbox.rejects, traces)
+            done.waiting = erasure.erase_waiting(self.inbox, traces)
+            for job in sorted(path.parent for path in (self.store / "jobs").glob("*/job.json")):
+                if training.alive(job):
+                    done.running.append(job.name)
+                else:
+                    done.training_rows += erasure.erase_training_rows(job, traces)
+            done.state = erasure.scrub(self.state, traces, model)
+            done.spooled = sum(erasure.erase_lines(client, traces, model) for client in clients)
+            for name, ids in requests.items():
+                done.deleted[name] = self._erase_rows(name, ids)
+            self._rewrite_log()
+            erasure.rewrite_state(self.state)
+            self._prove(done, traces, model, folders)
         with self.state.transaction() as tx:
             told = {key: value for key, value in done.to_dict().items() if key not in ("digest", "receipt")}
             tx.audit(now, actor, "erasure", done.digest, {"model": model or "all", **told})
@@ -243,10 +256,17 @@ class Keeping:
         digest = hashlib.blake2b(subject.encode(), key=secret, digest_size=16, person=b"erasure").hexdigest()
         return f"subject-{digest}", "" if self.keys.all else secret.hex()
 
-    def _prove(self, done: Erasure, traces: erasure.Traces, model: str | None) -> None:
-        """Search every file of the store for the subject's names and for as many of its request ids as is feasible."""
-        size = sum(path.stat().st_size for path in self.store.rglob("*") if path.is_file())
+    def _prove(self, done: Erasure, traces: erasure.Traces, model: str | None, folders: Sequence[Path]) -> None:
+        """Search every file of the store and of spools for the subject's names and for as many of its request ids as
+        is feasible."""
+        places = dict.fromkeys([self.store, *folders])
+        size = sum(path.stat().st_size for place in places for path in place.rglob("*") if path.is_file())
         ids = sorted(one for one in traces.requests if len(one) >= SHORTEST)[: max(1, WORK // max(size, 1))]
         names = traces.long if model is None else ()
         done.looked_for = len(ids)
-        done.searched = search(self.store, [*names, *ids])
+        found = [(place, search(place, [*names, *ids])) for place in places]
+        done.searched = Searched(
+            sum(one.files for _, one in found),
+            sum(one.bytes for _, one in found),
+            tuple(name if place == self.store else str(place / name) for place, one in found for name in one.found),
+        )

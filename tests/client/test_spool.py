@@ -13,6 +13,7 @@ from watchkeeper.client import spool as spool_module
 from watchkeeper.client.rows import Line
 from watchkeeper.client.spool import Spool
 from watchkeeper.errors import ConfigError, StateError
+from watchkeeper.store import spools
 
 
 def lines(*names: object, pad: int = 0) -> list[Line]:
@@ -208,6 +209,6 @@ def test_a_spool_that_cannot_be_meant(tmp_path: Path, wrong: dict[str, Any]) -> 
 
 
 def test_a_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_module, "fcntl", None)
+    monkeypatch.setattr(spools, "fcntl", None)
     with pytest.raises(ConfigError, match="file locks"):
         spool(tmp_path)

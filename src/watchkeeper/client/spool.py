@@ -1,8 +1,7 @@
 """The spool: where a client keeps on disk, in their order, what it cannot deliver just now.
 
 Each client writes in a folder of its own inside the spool, and holds a lock on it as long as it lives. The folder of a
-process that was killed has no such lock any more, so that the next client takes it over. Locks are `flock`: they
-belong to the opened file, so they end with the process however it ends.
+process that was killed has no such lock any more, so that the next client takes it over; see `store.spools`.
 """
 
 from __future__ import annotations
@@ -21,11 +20,7 @@ from typing import Literal, get_args
 
 from watchkeeper.client.rows import Line
 from watchkeeper.errors import ConfigError, StateError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
+from watchkeeper.store.spools import GUARD, LOCK, PAUSE, TRIES, available, lock, unlock
 
 Sync = Literal["always", "interval", "never"]
 
@@ -33,9 +28,6 @@ SEGMENT = 4 << 20
 """Bytes in one file at most, unless a single batch is larger."""
 SYNC_INTERVAL = 1.0
 """Seconds between two syncs to the disk, with the policy "interval"."""
-
-_LOCK, _GUARD = "lock", ".guard"
-_TRIES, _PAUSE = 100, 0.01
 
 
 @dataclass
@@ -63,7 +55,7 @@ class Spool:
             raise ConfigError(
                 f'a spool needs a limit above 0 bytes and sync "always", "interval" or "never", found {limit}, "{sync}"'
             )
-        if fcntl is None:
+        if not available():
             raise ConfigError("a spool needs file locks, which this system does not have; leave `spool` out")
         self.folder, self._limit, self._sync = folder, limit, sync
         self._descriptors: dict[Path, int] = {}
@@ -141,7 +133,7 @@ class Spool:
             if not entered:
                 return 0
             for path in sorted(self.folder.iterdir()):
-                if path in self._descriptors or not path.is_dir() or not self._locked(path / _LOCK, path):
+                if path in self._descriptors or not path.is_dir() or not self._locked(path / LOCK, path):
                     continue
                 for part in sorted(path.glob("*.ndjson")):
                     data = part.read_bytes()
@@ -264,7 +256,7 @@ class Spool:
             if not entered:
                 raise OSError(0, "another process keeps it locked")
             path.mkdir(mode=0o700)
-            self._locked(path / _LOCK, path)
+            self._locked(path / LOCK, path)
         if self._sync != "never":
             _sync_folder(self.folder)
         return path
@@ -272,16 +264,10 @@ class Spool:
     def _guarded(self) -> _Guard:
         return _Guard(self)
 
-    def _locked(self, lock: Path, key: Path) -> bool:
+    def _locked(self, path: Path, key: Path) -> bool:
         """Whether the lock could be had; it is then kept under this key."""
-        try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:  # its folder was just removed
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+        descriptor = lock(path)
+        if descriptor is None:
             return False
         self._descriptors[key] = descriptor
         return True
@@ -289,7 +275,7 @@ class Spool:
     def _release(self, folder: Path) -> None:
         """Remove a folder of ours that is empty."""
         with suppress(OSError):
-            (folder / _LOCK).unlink(missing_ok=True)
+            (folder / LOCK).unlink(missing_ok=True)
             folder.rmdir()
         descriptor = self._descriptors.pop(folder, -1)
         if descriptor >= 0:
@@ -303,18 +289,17 @@ class _Guard:
         self._spool = spool
 
     def __enter__(self) -> bool:
-        guard = self._spool.folder / _GUARD
-        for _ in range(_TRIES):
+        guard = self._spool.folder / GUARD
+        for _ in range(TRIES):
             if self._spool._locked(guard, guard):
                 return True
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
         return False
 
     def __exit__(self, *_: object) -> None:
-        descriptor = self._spool._descriptors.pop(self._spool.folder / _GUARD, -1)
+        descriptor = self._spool._descriptors.pop(self._spool.folder / GUARD, -1)
         if descriptor >= 0:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # said aloud, for a child that was forked meanwhile may have it too
-            os.close(descriptor)
+            unlock(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,6 +20,9 @@ def erase(
         str, typer.Argument(help="The entity_id of the subject; - to read it from standard input, out of sight.")
     ],
     model: Annotated[str | None, typer.Option(help="Erase it from this model alone.")] = None,
+    spool: Annotated[
+        list[Path] | None, typer.Option(help="A client's spool that is to be cleared too; may be given many times.")
+    ] = None,
     store: Store = STORE,
     config_file: ConfigFile = CONFIG,
     as_json: AsJson = False,
@@ -27,13 +30,14 @@ def erase(
     """Erase a subject from everything that is stored, and search every file for what might be left of it. Exit code 1
     if something is.
 
-    It is found under its pseudonyms by the present key and all previous ones. While a server holds the store, ask that
+    It is found under its pseudonyms by the present key and all previous ones. A spool that a client uses is refused,
+    and nothing is erased then. While a server holds the store, ask that
     server instead: POST /api/v1/erasures.
     """
     subject = sys.stdin.read().strip() if subject == "-" else subject
     engine = _engine(store, config_file)
     try:
-        done = engine.erase(subject, model, "command line")
+        done = engine.erase(subject, model, "command line", spool or ())
     finally:
         engine.close()
     if as_json:
@@ -55,6 +59,8 @@ def _tell(done: Erasure) -> None:
         f" {words.count(state.rows, 'row')} of the state, {words.count(state.profiles, 'profile')} and"
         f" {state.entries:,} audit entries"
     )
+    if done.spools:
+        out.print(f"taken out of {words.count(done.spools, 'spool')}: {words.count(done.spooled, 'event')}")
     if state.resealed_from:
         out.print(
             f"the audit record was sealed anew from entry {state.resealed_from} on; its latest hash was"

@@ -125,12 +125,16 @@ def _ids(requests: Iterable[str]) -> pa.Table:
     return pa.table({"request_id": pa.array(sorted(requests), pa.string())})
 
 
-def erase_lines(folder: Path, traces: Traces) -> int:
-    """Take the rejects out that hold one of the subject's names or request ids; how many."""
+def erase_lines(folder: Path, traces: Traces, model: str | None = None) -> int:
+    """Take the lines of JSON out of a folder's files that hold one of the subject's names or request ids; how many.
+
+    Args:
+        model: whose events alone are taken out; None for all.
+    """
     taken = 0
     for path in sorted(folder.glob("*.ndjson")) if folder.is_dir() else ():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if not traces.among(_read(line))]
+        lines = list(filter(None, path.read_text("utf-8", "replace").split("\n")))
+        kept = [line for line in lines if not (_is_of(found := _read(line), model) and traces.among(found))]
         taken += len(lines) - len(kept)
         if not kept:
             path.unlink()
@@ -139,11 +143,34 @@ def erase_lines(folder: Path, traces: Traces) -> int:
     return taken
 
 
+def _is_of(found: Any, model: str | None) -> bool:
+    """Whether a line may be of a model; one that is torn may be of any."""
+    return model is None or not isinstance(found, dict) or found.get("model") == model
+
+
 def _read(line: str) -> Any:
     try:
         return json.loads(line)
     except ValueError:
         return line
+
+
+def spooled_requests(folders: Iterable[Path], names: Sequence[str], model: str | None) -> frozenset[str]:
+    """The ids of a subject's requests that clients hold in their spools and that the log may not know."""
+    traces = Traces(tuple(names))
+    events = [_read(line) for folder in folders for line in _lines(folder)]
+    return frozenset(
+        event["request_id"]
+        for event in events
+        if isinstance(event, dict)
+        and isinstance(event.get("request_id"), str)
+        and _is_of(event, model)
+        and traces.among(event)
+    )
+
+
+def _lines(folder: Path) -> list[str]:
+    return [line for path in folder.glob("*.ndjson") for line in path.read_text("utf-8", "replace").split("\n")]
 
 
 def erase_training_rows(folder: Path, traces: Traces) -> int:
