@@ -217,6 +217,51 @@ def test_a_parquet_bomb_is_refused() -> None:
         columns.from_parquet(bomb, events.PREDICTION)
 
 
+def lying(body: bytes, says: int) -> bytes:
+    """A file whose last column's page says that it expands to so many bytes."""
+    chunk = pq.read_metadata(pa.BufferReader(body)).row_group(0)
+    at = chunk.column(chunk.num_columns - 1).data_page_offset
+    assert body[at] == body[at + 2] == 0x15  # the type and the size, numbers of 32 bits
+    end = at + 3
+    while body[end] > 127:
+        end += 1
+    number, parts = 2 * says, []
+    while number > 127:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    return body[: at + 3] + bytes([*parts, number]) + body[end + 1 :]
+
+
+def test_a_page_that_lies_about_its_size_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = parquet(predictions(10).select(["city", "event_time", "request_id"]), use_dictionary=False)
+    assert columns.from_parquet(body, events.PREDICTION).accepted == 10
+    monkeypatch.setattr(pq, "ParquetFile", None)
+    with pytest.raises(RequestError, match="expand to more than") as refused:
+        columns.from_parquet(lying(body, 2**31 - 1), events.PREDICTION)
+    assert refused.value.status == 413
+
+
+def test_a_dictionary_in_parquet_cannot_expand_without_end() -> None:
+    rows = 5_000
+    word = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["x" * 200_000]))
+    bomb = parquet(predictions(rows, city=word), compression="zstd", store_schema=False)
+    assert len(bomb) < 1 << 20
+    usual = pa.default_memory_pool()
+    counted = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(counted)
+    with pytest.raises(RequestError, match="expand to more than"):
+        columns.from_parquet(bomb, events.PREDICTION)
+    pa.set_memory_pool(usual)
+    assert counted.max_memory() < 256 << 20
+
+
+def test_texts_that_lean_on_each_other_are_refused() -> None:
+    body = parquet(predictions(9), use_dictionary=False, column_encoding={"city": "DELTA_BYTE_ARRAY"})
+    with pytest.raises(RequestError, match="DELTA_BYTE_ARRAY") as refused:
+        columns.from_parquet(body, events.PREDICTION)
+    assert refused.value.status == 400
+
+
 def test_text_that_is_none_is_refused() -> None:
     city = pa.Array.from_buffers(pa.string(), 3, pa.array([b"a", b"\xff\xfe", b"c"]).buffers())
     with pytest.raises(RequestError, match="no Arrow stream") as refused:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from watchkeeper import events
 from watchkeeper.errors import DataError, did_you_mean
+from watchkeeper.server import parquet
 from watchkeeper.server.formats import EXPANDED, MOST_NAMES, MOST_ROWS, SMALLER, TIME, Found
 from watchkeeper.server.services import RequestError
 
@@ -52,11 +53,18 @@ def from_arrow(body: bytes, kind: str) -> Found:
 def from_parquet(body: bytes, kind: str) -> Found:
     """A Parquet file, columns named as the fields of an event and as features."""
     try:
-        with pq.ParquetFile(pa.BufferReader(body)) as file:
-            about = file.metadata
-            _rows_are_few(about.num_rows)
-            _size_is_small(sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups)))
-            _columns_are_plain(file.schema_arrow, kind)
+        about = pq.read_metadata(pa.BufferReader(body))
+        _rows_are_few(about.num_rows)
+        _size_is_small(sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups)))
+        size = 0
+        for page in parquet.pages(body, about):
+            size += page.expanded
+            _size_is_small(size)
+            _rows_are_few(page.values)
+        _columns_are_plain(about.schema.to_arrow_schema(), kind)
+        leaves = [about.schema.column(i) for i in range(about.num_columns)]
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]  # not to be expanded unseen
+        with pq.ParquetFile(pa.BufferReader(body), metadata=about, read_dictionary=texts) as file:
             batches: list[pa.RecordBatch] = []
             size = 0
             for batch in file.iter_batches(batch_size=65_536, use_threads=False):
