@@ -13,6 +13,7 @@ import pytest
 from small_world import NAME, ROWS, World, config, in_postgres, moment, outcome, prediction, values
 from watchkeeper import accounts
 from watchkeeper.accounts import Accounts
+from watchkeeper.events import losses
 from watchkeeper.windows import DAY, Window
 
 
@@ -131,3 +132,16 @@ def test_counting_takes_a_bounded_part_of_the_time(world: World, monkeypatch: py
         world.at(1 + hours / 24)
         accounts.look(world.engine.state, world.engine.log, NAME, world.now)
     assert len(calls) == 2  # 100 seconds of counting, so at most one in 100 minutes
+
+
+def test_what_clients_dropped_is_counted_once(world: World) -> None:
+    put(world, losses(NAME, "a1", {"buffer full": 3}), losses(NAME, "b2", {"buffer full": 1}))
+    world.at(0.1)
+    put(world, losses(NAME, "a1", {"buffer full": 3}), losses(NAME, "a1", {"buffer full": 5, "spool full": 2}))
+    put(world, losses(NAME, "a1", {"buffer full": 4}))  # an older one, late
+    put(world, losses("nobody", "a1", {"refused": 1}), {**losses(NAME, "a1", {}), "dropped": {"by magic": 1}})
+    world.at(0.2)
+    counts = told(world).counts
+    assert counts["dropped by clients, buffer full"] == 6
+    assert counts["dropped by clients, spool full"] == 2
+    assert counts["rejected"] == 1

@@ -221,3 +221,21 @@ def test_columns_put_features_beside_the_fields() -> None:
     assert "features" not in found
     assert events.columns([OUTCOME]) == {"request_id": ["r1"], "label": [0], "known_at": [OUTCOME["known_at"]]}
     assert events.columns([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"client": "a b"}, "client must be"),
+        ({"dropped": [1]}, "dropped must map"),
+        ({"dropped": {"by magic": 1}}, "dropped for one of invalid"),
+        ({"dropped": {"closed": -1}}, "whole number"),
+        ({"dropped": {"closed": True}}, "whole number"),
+        ({"more": 1}, "losses have the fields"),
+    ],
+)
+def test_losses_have_one_form(change: dict[str, Any], said: str) -> None:
+    told = events.losses("delays", "a1", {"closed": 2})
+    assert events.read_losses(told) == told
+    with pytest.raises(DataError, match=said):
+        events.read_losses(told | change)

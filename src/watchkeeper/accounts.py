@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from watchkeeper import traffic
+from watchkeeper import events, traffic
 from watchkeeper.profiles import Profile, merge
 from watchkeeper.records import ALL
 from watchkeeper.schema import ModelConfig
@@ -24,6 +24,8 @@ LOOK_BACK = timedelta(days=30)
 LEVELS = (0.5, 0.9, 0.99)
 EFFORT = 60
 """Outcomes are counted again after this many times the time that it took."""
+LOST = "dropped by clients, "
+"""What the names of the counts begin with that clients tell; the reason follows."""
 LOOKED = "accounts"
 """The cursor that says when they were, at which arrival, and how long it took."""
 
@@ -34,8 +36,8 @@ class Accounts:
 
     `counts` are those of `joins`, and of what came in since counting began: `predictions again` and `outcomes again`
     (sent twice, kept once), `contradicted` (an outcome of the same moment as one before, with another label, which is
-    not kept), `set aside` (values that do not fit), `rejected` and `too late` (rows of times whose summaries stay as
-    they are, since rows of them were deleted).
+    not kept), `set aside` (values that do not fit), `rejected`, `too late` (rows of times whose summaries stay as
+    they are, since rows of them were deleted), and `dropped by clients, REASON` (events that never came).
 
     `labelled` is the share of the predictions old enough for their labels that have them, of `due` ones. `label_delay`
     and `arrival_lag` are quantiles, in seconds, of the last 30 days.
@@ -102,6 +104,16 @@ def add(state: State, counted: Mapping[str, Counter[str]]) -> None:
         with state.transaction() as tx:
             for name, counts in counted.items():
                 tx.add_counts(name, +counts)
+
+
+def lose(state: State, told: events.Event) -> None:
+    """Count what a client says that it dropped. It tells all since it began, so only what is new is added."""
+    name, cursor = told["model"], f"losses {told['client']}"
+    with state.transaction() as tx:
+        before: Counter[str] = Counter(json.loads(tx.cursor(name, cursor) or "{}"))
+        after = {**before, **{r: max(n, before[r]) for r, n in told["dropped"].items()}}
+        tx.add_counts(name, {f"{LOST}{reason}": n - before[reason] for reason, n in after.items()})
+        tx.set_cursor(name, cursor, json.dumps(after))
 
 
 def look(state: State, log: Log, name: str, now: datetime) -> None:

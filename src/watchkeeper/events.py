@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -62,6 +63,11 @@ RESERVED = frozenset(
 """Names that a feature cannot bear, since they have a meaning of their own."""
 
 _BESIDE = ("kind", "model", "features")
+
+LOSSES = "losses"
+DROPPED = ("invalid", "refused", "buffer full", "spool full", "undelivered", "closed")
+"""Why a client drops events."""
+_CLIENT = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 EARLIEST, LATEST = 1971, 2200
 """Years that an event can be of; a time outside them is a mistake of unit or zone."""
@@ -149,6 +155,34 @@ def outcome(
         "known_at": moment("known_at", known_at),
         **({} if source is None else {"source": source}),
     }
+
+
+def losses(model: str, client: str, dropped: Mapping[str, int]) -> Event:
+    """What a client tells of the events that it had to give up.
+
+    Args:
+        client: what tells this run of a client from all others, up to 64 letters and digits.
+        dropped: how many so far, by reason, one of `DROPPED`. Since it is all of them, to tell it again does no harm.
+
+    Raises DataError, which names the field, for anything that has not this form.
+    """
+    if not isinstance(client, str) or not _CLIENT.fullmatch(client):
+        raise DataError(f"client must be up to 64 letters, digits, - and _, found {_found(client)}")
+    if not isinstance(dropped, Mapping):
+        raise DataError(f"dropped must map reasons to numbers, found a {type(dropped).__name__}")
+    for reason, count in dropped.items():
+        if reason not in DROPPED:
+            raise DataError(f"events are dropped for one of {', '.join(DROPPED)}, found {_found(reason)}")
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count < 2**53:
+            raise DataError(f'the number dropped for "{reason}" must be a whole number, found {_found(count)}')
+    return {"kind": LOSSES, "model": _text("model", model), "client": client, "dropped": dict(dropped)}
+
+
+def read_losses(found: Mapping[str, Any]) -> Event:
+    """Losses that somebody sent, checked. Raises DataError, which names the field, for anything that is none."""
+    if set(found) != {"kind", "model", "client", "dropped"}:
+        raise DataError(f"losses have the fields kind, model, client and dropped, found {_found(sorted(found))}")
+    return losses(found["model"], found["client"], found["dropped"])
 
 
 def read(found: object, *, kind: str = "", model: str = "") -> Event:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from watchkeeper import events, keeping, quarantine
+from watchkeeper import accounts, events, keeping, quarantine
 from watchkeeper.errors import DataError
 from watchkeeper.incidents import ENGINE
 from watchkeeper.schema import Config
@@ -120,6 +120,9 @@ class Recorder:
         refused: dict[str, list[Any]] = {}
         for found in self.inbox.read(path):
             try:
+                if isinstance(found, dict) and found.get("kind") == events.LOSSES:
+                    self._lose(events.read_losses(found))
+                    continue
                 event = events.read(found)
                 if event["model"] not in self.config.models:
                     raise DataError(NO_MODEL.format(event["model"]))
@@ -133,6 +136,11 @@ class Recorder:
                 known = isinstance(name, str) and name in self.config.models
                 tick.counted[str(name) if known else ""]["rejected"] += 1
         return [arrivals.Batch(model, kind, log.table(events.columns(rows))) for (model, kind), rows in taken.items()]
+
+    def _lose(self, told: events.Event) -> None:
+        if told["model"] not in self.config.models:
+            raise DataError(NO_MODEL.format(told["model"]))
+        accounts.lose(self.state, told)
 
     def _append(self, found: Sequence[tuple[Path, arrivals.Batch]], tick: Tick) -> None:
         """Store batches of one shape at once; if the log cannot take them, one by one, to keep the others."""

@@ -19,7 +19,8 @@ from watchkeeper.store.inbox import Inbox
 
 
 def inbox(store: Path) -> list[dict[str, Any]]:
-    return [event for _, batch in Inbox(store).batches() for event in batch]
+    """The events that wait, without what clients tell of their losses."""
+    return [event for _, batch in Inbox(store).batches() for event in batch if event["kind"] != "losses"]
 
 
 def ids(found: list[dict[str, Any]]) -> list[str]:
@@ -47,6 +48,7 @@ class Server:
     rejected: list[dict[str, Any]] = field(default_factory=list)
     posts: list[tuple[str, dict[str, str], int]] = field(default_factory=list)
     kept: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[dict[str, Any]] = field(default_factory=list)
     close: Callable[[], None] = lambda: None
 
 
@@ -57,7 +59,10 @@ def serve(port: int = 0, kept: list[dict[str, Any]] | None = None) -> Server:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body, form = self.rfile.read(int(self.headers["Content-Length"])), self.headers["Content-Type"]
-            if form == "application/json":
+            if self.path.endswith("/losses"):
+                found.losses.append(json.loads(body))
+                got = []
+            elif form == "application/json":
                 got = json.loads(body)["events"]
             else:
                 assert form == "application/vnd.apache.arrow.stream"

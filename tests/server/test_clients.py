@@ -102,3 +102,27 @@ def test_with_a_key(engine: Engine) -> None:
             several(client)
         assert client.stats.delivered == 17
     assert totals(engine) == WANTED
+
+
+def test_what_clients_drop_is_told_in_the_accounts(engine: Engine, tmp_path: Path) -> None:
+    with live.serving(live.application(engine)) as url:
+        for target in (url, tmp_path / "store"):
+            with Client(target, model="eta", version="v1") as client:
+                for _ in range(3):
+                    client.log({"distance": 1.0}, event_time=datetime(2024, 3, 1))  # no zone  # noqa: DTZ001
+                    client.flush()
+                    engine.tick()
+    engine.tick()
+    with engine.state.snapshot() as tx:
+        assert tx.counts("eta")["dropped by clients, invalid"] == 6
+
+
+def test_labels_come_with_their_source(engine: Engine, tmp_path: Path) -> None:
+    with Client(tmp_path / "store", model="eta", version="v1") as client:
+        many = client.log_many({"distance": [1.0, 2.0, 3.0], "city": ["Graz"] * 3}, event_time=AT)
+        client.label_many(many[:2], [0, 1], source="implicit")
+        client.label_many(many[2:], [1], source=["delayed"])
+    engine.tick()
+    with engine.state.snapshot() as tx:
+        counts = tx.counts("eta")
+    assert (counts["source implicit"], counts["source delayed"]) == (2, 1)

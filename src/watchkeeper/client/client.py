@@ -107,6 +107,7 @@ class Client:
             target_of(target, api_key, timeout),
             None if spool is None else Spool(Path(spool), limit=spool_limit, sync=spool_sync),
             self._line,
+            model=model,
             buffer=buffer,
             interval=interval,
             timeout=timeout,
@@ -243,17 +244,24 @@ class Client:
         self._sender.attend()
 
     def label_many(
-        self, request_ids: Sequence[str], values: Sequence[object], known_at: datetime | None = None
+        self,
+        request_ids: Sequence[str],
+        values: Sequence[object],
+        known_at: datetime | None = None,
+        source: str | Sequence[str | None] | None = None,
     ) -> None:
         """Say what many predictions should have been.
 
         Args:
             request_ids, values: for each prediction one.
             known_at: since when all of this is known, with a time zone; now if not given.
+            source: how it is known: "explicit", "implicit" or "delayed", of all or of each.
         """
         try:
-            columns, length = columns_of({"request_id": request_ids, "label": values})
-            fields = {"known_at": datetime.now(UTC) if known_at is None else known_at}
+            each = {} if source is None or isinstance(source, str) else {"source": source}
+            columns, length = columns_of({"request_id": request_ids, "label": values, **each})
+            fields: dict[str, Any] = {"known_at": datetime.now(UTC) if known_at is None else known_at}
+            fields |= {"source": source} if isinstance(source, str) else {}
             self._add_rows(Rows(self._model, events.OUTCOME, columns, fields, length))
         except Exception as problem:
             if self._strict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import secrets
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from watchkeeper.client.rows import Line, Rows, words_of
 from watchkeeper.client.spool import SYNC_INTERVAL, Spool
 from watchkeeper.client.target import INVALID, REFUSED, BusyError, Parcel, Target
 from watchkeeper.errors import DeliveryError, StateError
+from watchkeeper.events import losses
 
 BATCH = 500
 """Events that are sent together at most; so many waiting are sent at once."""
@@ -66,6 +68,7 @@ class Sender:
     """Takes what was logged to its target, in its order, by a thread of its own.
 
     Args:
+        model: whose events they are.
         line: makes an event's line of what was logged; it may raise anything, and the event is then dropped.
         buffer, interval, timeout: see `Client`.
     """
@@ -76,11 +79,12 @@ class Sender:
         spool: Spool | None,
         line: Callable[[Any], Line],
         *,
+        model: str,
         buffer: int,
         interval: float,
         timeout: float,
     ) -> None:
-        self._target, self._spool, self._line = target, spool, line
+        self._target, self._spool, self._line, self._model = target, spool, line, model
         self._buffer, self._interval, self._timeout = buffer, interval, timeout
         self._closed = self.ended = False
         self.reset()
@@ -107,6 +111,10 @@ class Sender:
         self._start_at = 0.0
         self._taken = self._delivered = self._rows_waiting = 0
         self._dropped: Counter[str] = Counter()
+        self._client = secrets.token_hex(8)
+        """What tells this sender, in this process, from all others when it says what it dropped."""
+        self._told: dict[str, int] = {}
+        self._tell_at = 0.0
         self._why: dict[str, str] = {}
         """An example of each reason, until it is said."""
         self._said: dict[str, float] = {}
@@ -264,6 +272,20 @@ class Sender:
                 self._put_aside(self._spool)
             self._spool.sync(every=SYNC_INTERVAL)
         self._tell()
+        if now >= self._tell_at:
+            self._tell_target()
+
+    def _tell_target(self) -> None:
+        """Say what was dropped to whom it would have come, if it can be reached; if not, a minute later again."""
+        with self._lock:
+            dropped = {reason: count for reason, count in self._dropped.items() if count}
+        if self._failures or dropped == self._told:
+            return
+        try:
+            self._target.tell(losses(self._model, self._client, dropped))
+            self._told = dropped
+        except DeliveryError:  # such as a server that is older than this client
+            self._tell_at = monotonic() + _QUIET
 
     def _deliver(self, count: int, until: float) -> bool:
         """Send what is spooled and then so many of those that wait, or as many as can be sent before `until`. False if
@@ -462,6 +484,7 @@ class Sender:
         try:
             if mine:
                 self._guarded(lambda: self._secure(until))
+                self._guarded(self._tell_target)
             self.ended = True
             if mine and self._spool is not None:
                 self._guarded(lambda: self._spool and self._put_aside(self._spool))

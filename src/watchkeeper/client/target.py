@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from watchkeeper.client.rows import Line, Rows
 from watchkeeper.errors import ConfigError, DeliveryError, StateError
+from watchkeeper.events import LOSSES, Event
 from watchkeeper.store.inbox import Inbox
 
 INVALID, REFUSED = "invalid", "refused"
@@ -46,6 +47,9 @@ class Target(Protocol):
         """Hand events over for good; returns for each that was not taken why: `INVALID` or `REFUSED`, and in words.
         Raises DeliveryError if none was taken, permanent if they never will be."""
 
+    def tell(self, losses: Event) -> None:
+        """Say what was dropped so far. Raises DeliveryError if that cannot be done."""
+
 
 class Folder:
     """The inbox of a store on this machine."""
@@ -60,6 +64,12 @@ class Folder:
         except StateError as problem:
             raise DeliveryError(str(problem), permanent=False) from problem
         return wrong
+
+    def tell(self, losses: Event) -> None:
+        try:
+            self._inbox.put([losses])
+        except StateError as problem:
+            raise DeliveryError(str(problem), permanent=False) from problem
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -86,7 +96,7 @@ class Server:
         stream = parcel.arrow() if isinstance(parcel, Rows) and self._takes_arrow else None
         if isinstance(parcel, Rows) and stream is not None:
             try:
-                return self._post(parcel.model, parcel.kind, ARROW, stream)
+                return self._post(parcel.model, f"{parcel.kind}s", ARROW, stream)
             except DeliveryError as problem:
                 cause = problem.__cause__
                 if not (isinstance(cause, urllib.error.HTTPError) and cause.code == _NO_ARROW):
@@ -97,11 +107,15 @@ class Server:
         for line in lines:
             groups.setdefault((line.model, line.kind), []).append(line.text)
         for (model, kind), texts in groups.items():
-            refused += self._post(model, kind, "application/json", f'{{"events":[{",".join(texts)}]}}'.encode())
+            refused += self._post(model, f"{kind}s", "application/json", f'{{"events":[{",".join(texts)}]}}'.encode())
         return refused
 
-    def _post(self, model: str, kind: str, form: str, body: bytes) -> list[tuple[str, str]]:
-        url = f"{self._address}/v1/models/{urllib.parse.quote(model, safe='')}/{kind}s"
+    def tell(self, losses: Event) -> None:
+        body = json.dumps({name: losses[name] for name in ("client", "dropped")}).encode()
+        self._post(losses["model"], LOSSES, "application/json", body)
+
+    def _post(self, model: str, what: str, form: str, body: bytes) -> list[tuple[str, str]]:
+        url = f"{self._address}/v1/models/{urllib.parse.quote(model, safe='')}/{what}"
         request = urllib.request.Request(url, body, {**self._headers, "Content-Type": form}, method="POST")
         try:
             with self._open(request, timeout=self._timeout) as answer:

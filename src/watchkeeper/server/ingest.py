@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict
 
 from watchkeeper import events
+from watchkeeper.errors import DataError
 from watchkeeper.server import columns, formats
 from watchkeeper.server.commit import Committer
 from watchkeeper.server.services import RequestError, services
@@ -92,6 +94,34 @@ async def outcomes(model: str, request: Request) -> Response:
     """Take in outcomes: `{"events": [{"request_id", "label", "known_at"}]}`, or in another form that predictions can
     have. Answers as for predictions."""
     return await _take_in(events.OUTCOME, model, request)
+
+
+class Losses(BaseModel):
+    """What a client had to drop since it began, by reason."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    client: str
+    dropped: dict[str, int]
+
+
+@router.post("/losses")
+async def losses(model: str, told: Losses, request: Request) -> dict[str, bool]:
+    """Hear how many events a client dropped since it began, by reason: `{"client": "...", "dropped": {"buffer full":
+    3}}`, for the accounts of the model. `client` tells one run of a client from all others. Telling it again does no
+    harm."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:  # no form of any page
+        raise RequestError(415, "losses are taken as application/json only", "set the header Content-Type")
+    services(request).model(model)
+    taking(request)
+    inbox = services(request).inbox
+    try:
+        event = events.losses(model, told.client, told.dropped)
+    except DataError as problem:
+        raise RequestError(422, str(problem), "correct the request") from problem
+    if inbox is not None:  # a server that takes events has one
+        await run_in_threadpool(inbox.put, [event])
+    return {"accepted": True}
 
 
 async def _take_in(kind: str, model: str, request: Request) -> Response:

@@ -182,8 +182,26 @@ def accounts_rows(told: Accounts) -> list[tuple[str, str, str]]:
         for name in sorted(n)
         if name.startswith("source ")
     ]
+    rows += [
+        (f"Dropped by clients: {name.removeprefix(accounts.LOST)}", words.number(n[name]), LOST[name])
+        for name in LOST
+        if n.get(name)
+    ]
     return rows
 
+
+LOST = {
+    f"{accounts.LOST}{reason}": meaning
+    for reason, meaning in {
+        "invalid": "they have not the form of an event",
+        "refused": "this server did not take them",
+        "buffer full": "more came than may wait in a client's memory",
+        "spool full": "the oldest that a client kept on disk made room for newer ones",
+        "undelivered": "a client ended before it could deliver them",
+        "closed": "they were logged after their client was closed",
+    }.items()
+}
+"""What clients say that they dropped, which never came here, and what it means."""
 
 COUNTED = {
     "orphans": ("Orphans", "requests with an outcome and no prediction so far"),
