@@ -7,13 +7,13 @@ than once in ten thousand runs of one case. A sample in which a metric is absent
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from misses import hold, missed, seeded
 from watchkeeper.stats import calibration, confusion, scores
 from watchkeeper.stats.confusion import Confusion, Costs, decision_cost
 from watchkeeper.stats.estimates import Estimate, proportion
@@ -42,20 +42,6 @@ bases = pytest.mark.parametrize("base", BASES)
 AT = np.unique(np.concatenate([np.arange(12), np.geomspace(12, 999, 40).astype(int), np.arange(500, 1000, 25)]))
 LOWER, UPPER, MIDDLE = AT / 1000, (AT + 1) / 1000, (AT + 0.5) / 1000
 """The bins that scores fall into: thousandths, dense among the small ones."""
-
-
-def seeded(*parts: object) -> np.random.Generator:
-    return np.random.default_rng(zlib.crc32(repr(parts).encode()))
-
-
-def hold(name: str, misses: int, reps: int, alpha: float) -> None:
-    most = stats.binom.ppf(0.9999, reps, alpha)
-    assert misses <= most, f"{name} missed {misses} of {reps} times at alpha {alpha}; at most {most:.0f} are fair"
-
-
-def missed(estimate: Estimate, truth: float) -> tuple[bool, bool]:
-    low, high = estimate.low, estimate.high
-    return low is not None and low > truth + 1e-9, high is not None and high < truth - 1e-9
 
 
 @bases

@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import doctest
-from types import ModuleType
+import pkgutil
+from importlib import import_module
 
 import pytest
 
-from watchkeeper import testing
-from watchkeeper.stats import (
-    calibration,
-    confusion,
-    decomposition,
-    detectors,
-    distances,
-    estimates,
-    goodness_of_fit,
-    grid,
-    scores,
-    sequential,
-)
+from watchkeeper import stats
+
+MODULES = [f"{stats.__name__}.{found.name}" for found in pkgutil.iter_modules(stats.__path__)]
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        calibration,
-        confusion,
-        decomposition,
-        detectors,
-        distances,
-        estimates,
-        goodness_of_fit,
-        grid,
-        scores,
-        sequential,
-        testing,
-    ],
-    ids=lambda m: m.__name__,
-)
-def test_the_examples_run(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0
+@pytest.mark.parametrize("module", [*MODULES, "watchkeeper.testing"])
+def test_the_examples_run(module: str) -> None:
+    assert doctest.testmod(import_module(module)).failed == 0

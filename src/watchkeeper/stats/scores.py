@@ -156,7 +156,19 @@ def mean_loss(scores: Scores, said: Floats, losses: Floats, most: float, alpha: 
     if n == 0:
         return Estimate.absent(0)
     value, variance, third = loss_moments(scores, said, losses)
-    if min(scores.negatives.sum(), scores.positives.sum()) < FEW_OF_A_CLASS:
+    few = min(scores.negatives.sum(), scores.positives.sum()) < FEW_OF_A_CLASS
+    return mean_of_losses(value, variance, third, most, n, alpha, few=bool(few))
+
+
+def mean_of_losses(
+    value: float, variance: float, third: float, most: float, n: int, alpha: float, *, few: bool
+) -> Estimate:
+    """The interval that `mean_loss` speaks of, from the losses' mean, variance and third central moment.
+
+    Args:
+        few: whether some label has so few rows that Hoeffding's interval stands in.
+    """
+    if few:
         share = min(max(value / most, 0.0), 1.0)
         low, high = (most * end for end in bounded_mean(share, n, alpha))
     else:
