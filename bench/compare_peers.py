@@ -102,6 +102,9 @@ def side_by_side(sides: Pair, warm: Pair, rows: int, clock: Clock) -> Figures:
     for tool in peers.PEERS:
         ratio = found[tool]["seconds"] / ours["seconds"] if tool in found else None
         figures[f"vs_{tool.replace('-', '_')}"] = ratio
+    if "nannyml" in found:
+        figures["vs_nannyml_defaults"] = found["nannyml"]["defaults_seconds"] / ours["seconds"]
+        CONSOLE.print(f"NannyML with its defaults alone: {found['nannyml']['defaults_seconds']:.3f} s")
     figures["vs_scan"] = ours["compare_seconds"] / found[SCAN]["seconds"]
     CONSOLE.print(f"without the page: {ours['compare_seconds']:.3f} s, {figures['vs_scan']:.1f} plain scans")
     return figures
