@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from watchkeeper.comparison import Comparison, compare
+from watchkeeper.comparison import Comparison, compare, tables
 from watchkeeper.comparison.baselines import profile
 from watchkeeper.comparison.findings import Look
+from watchkeeper.comparison.tables import Side, row_copies
 from watchkeeper.schema import ColumnConfig, Kind, ModelConfig
+from watchkeeper.store.sources import connect, read
 
 
 def frame(rows: int, seed: int) -> pd.DataFrame:
@@ -76,6 +78,15 @@ def test_rows_and_ids_that_come_twice_are_told() -> None:
     rows = found["all columns"].sentence.replace("\u202f", " ")
     assert rows.startswith("9.1 % of the rows are copies of an earlier one, 0 % would be normal")
     assert not any(look.breach for look in twice(compare(frame(3000, 1), now)).values())
+
+
+def test_two_columns_speak_for_all_only_where_they_tell_all_rows_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MANY", 100)
+    fine = Side("the reference", read(connect(), frame(3000, 1), "fine"))
+    coarse = Side("the reference", read(connect(), frame(3000, 1).round({"temp_min": -1, "temp_max": -1}), "coarse"))
+    for side, keys in ((fine, ("temp_min", "temp_max")), (coarse, None)):
+        found, telling = row_copies(side, side.table.columns, 3000)
+        assert (found.repeats, telling) == (0, keys)
 
 
 def test_a_table_that_repeats_itself_by_nature_may_do_so() -> None:

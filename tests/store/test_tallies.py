@@ -68,6 +68,19 @@ def test_a_sample_is_spread_evenly_and_the_same_each_time(
     assert sample(small, 1000) is small
 
 
+def test_a_sample_by_what_tells_rows_apart_is_the_same_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tallies, "SAMPLE", 1000)
+    rows = pa.table({"x": np.arange(20_000) / 7, "word": [f"w{i % 3}" for i in range(20_000)]})
+    turned = rows.take(np.arange(20_000)[::-1])
+    first, again = (
+        sorted(sample(read(connect(), one, "rows"), 20_000, ("x", "word")).to_pyarrow().column("x").to_pylist())
+        for one in (rows, turned)
+    )
+    assert first == again
+    assert 850 < len(first) < 1150
+    assert abs(np.mean(first) - 10_000 / 7) < 100
+
+
 # counts
 
 

@@ -191,7 +191,9 @@ def _model(config: ModelConfig | Config | str | Path) -> ModelConfig:
 
 def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None, segments: Segments) -> Baseline:
     rows, names = side.rows, tuple(side.table.columns)
-    probe = side.sample()
+    whole = model is None and only is None and len(names) > 1
+    of_rows, keys = row_copies(side, names, rows) if whole else (None, None)
+    probe = side.sample(keys)
     if model is None:
         columns, skipped, ids = infer(side, probe, only)
     else:
@@ -203,12 +205,11 @@ def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None, 
         watched = {watch.column for watch in plan(model)} & set(MODEL_COLUMNS) & set(names)
         wanted |= {name: Feature(name, MODEL_COLUMNS[name]) for name in watched}
     booleans = boolean_columns(side)
-    whole = model is None and only is None and len(names) > 1
     with ThreadPoolExecutor(1) as beside:
         fitting = beside.submit(fitted, probe, wanted, booleans)
         if probe.table is side.table:  # both would ask one connection, which answers one question at a time
             fitting.result()
-        copies = {ROWS: row_copies(side, names, rows)} if whole else {}
+        copies = {ROWS: of_rows} if of_rows else {}
         copies |= {name: tallies.copies(side.table, [name], rows) for name in ids}
         grids = fitting.result()
     profiles = counts(side, wanted, grids, booleans) if wanted else {}

@@ -131,7 +131,7 @@ def compare(
         with ThreadPoolExecutor(1) as beside:
             ahead = None
             if config is None and columns is None and sources.is_ours(after.table):  # which nobody else asks
-                ahead = beside.submit(lambda: row_copies(after, after.table.columns, after.rows))
+                ahead = beside.submit(lambda: row_copies(after, after.table.columns, after.rows)[0])
             baseline = _baseline(reference, config, columns, segments)
         for name in weights:
             if name not in baseline.names:
@@ -252,7 +252,7 @@ def _compare(
     found = [structure.lacking(name, renamed.get(name), rows, baseline.rows) for name in missing]
     for name in wholes:
         if name == ROWS:
-            now = same_rows or row_copies(after, baseline.names, rows)
+            now = same_rows or row_copies(after, baseline.names, rows)[0]
         else:
             now = copies(after.table, [name], rows)
         found.append(structure.duplicates(baseline, now, rows, name, alpha))

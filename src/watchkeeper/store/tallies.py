@@ -54,14 +54,26 @@ def invalid(name: str) -> str:
     return f"{name}_invalid"
 
 
-def sample(table: ir.Table, rows: int) -> ir.Table:
+@ibis.udf.scalar.builtin(name="hash")  # type: ignore[untyped-decorator]
+def _hash(one, other) -> int:  # type: ignore[no-untyped-def,empty-body]
+    """DuckDB's own 64 bits of two values together."""
+
+
+def sample(table: ir.Table, rows: int, keys: tuple[str, str] | None = None) -> ir.Table:
     """About `SAMPLE` rows of a table that has `rows`, spread evenly over it and the same ones each time, in memory.
 
     Row i is taken where the fraction of i times the golden ratio lies below the wanted share: a sequence that is
-    equidistributed (Weyl 1916) over the whole table, over any stretch of it and over any period in it.
+    equidistributed (Weyl 1916) over the whole table, over any stretch of it and over any period in it. Rows can only
+    be numbered one after the other; where columns tell them apart, all threads can choose by a hash of these.
+
+    Args:
+        keys: two columns whose values, together, hardly any two rows share, where such are known.
     """
     if rows <= SAMPLE:
         return table
+    if keys:
+        one, other = keys
+        return apart(table.filter(_hash(table[one], table[other]) % (rows // SAMPLE) == 0), "sample")
     numbered = table.mutate(**{ROW: ibis.row_number()})
     fraction = numbered[ROW] * round(2**32 * (5**0.5 - 1) / 2) % 2**32
     return apart(numbered.filter(fraction * rows < SAMPLE * 2**32).drop(ROW), "sample")
