@@ -64,7 +64,7 @@ def test_what_cannot_be_taken_in_is_kept_with_its_reason_and_nothing_is_lost(wor
         {**prediction(6, 0), "event_time": "yesterday"},
         {"kind": "prophecy"},
         ["no", "object"],
-        {**prediction(7, 0), "score": {"a": 1}},
+        {**prediction(7, 0), "score": [1]},
         "text",
         None,
     ]

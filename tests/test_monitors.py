@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from watchkeeper import policy
 from watchkeeper.errors import ConfigError
-from watchkeeper.metrics import METRICS, find
-from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, measure, plan, shown
+from watchkeeper.metrics import find, of_task
+from watchkeeper.monitors import LARGEST_ERROR, Watch, judge, measure, plan, shown
 from watchkeeper.profiles import Profile, Subject, categorical, merge, numeric
 from watchkeeper.records import ALL, Point, Reason, Severity, Status
-from watchkeeper.schema import DESCRIPTORS, Kind, ModelConfig, MonitorConfig
+from watchkeeper.schema import DESCRIPTORS, Kind, ModelConfig, MonitorConfig, Task
 from watchkeeper.segments import Segmentation
 from watchkeeper.stats.estimates import difference, proportion, rate
 from watchkeeper.stats.grid import Grid
+from watchkeeper.tasks import model_columns
 from watchkeeper.testing import profile_of
 from watchkeeper.windows import DAY, Window
 
@@ -262,10 +263,10 @@ def test_a_budget_is_kept_on_data_without_trouble() -> None:
 def test_performance_and_the_service_are_shown_whatever_is_judged() -> None:
     looks = shown(model())
     assert {w.metric.name for w in looks} == {
-        *(name for name, m in METRICS.items() if m.labels and not m.costs),
+        *(name for name, m in of_task(Task.BINARY).items() if m.labels and not m.costs),
         "p50", "p95", "p99", "error_rate", "volume", "predicted_positive_rate",
     }  # fmt: skip
-    assert all(w.monitor is None and w.window == DAY and w.kind is MODEL_COLUMNS[w.column] for w in looks)
+    assert all(w.monitor is None and w.window == DAY and w.kind is model_columns(model())[w.column] for w in looks)
 
 
 def test_what_decisions_cost_is_shown_and_judged_where_the_costs_are_known() -> None:

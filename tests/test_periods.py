@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from watchkeeper.metrics import METRICS
-from watchkeeper.monitors import MODEL_COLUMNS  # noqa: F401  fills the registry
+from watchkeeper.monitors import shown  # noqa: F401  fills the registry
 from watchkeeper.periods import MOST_PERIODS, Cut, since, step_of
 from watchkeeper.profiles import Profile, Subject, merge
 from watchkeeper.stats.grid import Grid

@@ -180,7 +180,7 @@ def test_grids_of_scores_and_latencies_need_no_data() -> None:
 
 def test_a_numeric_column_is_not_summarised_before_it_has_a_grid() -> None:
     model = config().models[NAME]
-    grids = dict(traffic.FIXED_GRIDS)
+    grids = traffic.fixed_grids(model)
     names = ["country", "score", "latency_ms", "status", "label_delay", "arrival_lag"]
     assert [plan.name for plan in traffic.plans(model, grids)] == names
     assert traffic.without_grid(model, grids) == ["amount"]
@@ -192,7 +192,7 @@ def test_vocabularies_are_of_the_first_rows_and_failures_are_told_from_the_rest_
     known = traffic.first_vocabularies(model, pa.table({"amount": [1.0, 2.0], "country": ["NL", "BE"]}))
     assert known == {"country": ("BE", "NL")}
     assert traffic.first_vocabularies(model, pa.table({"amount": [1.0]})) == {}
-    plans = {plan.name: plan for plan in traffic.plans(model, dict(traffic.FIXED_GRIDS), known)}
+    plans = {plan.name: plan for plan in traffic.plans(model, traffic.fixed_grids(model), known)}
     assert (plans["country"].known, plans["status"].known) == (("BE", "NL"), ("ok",))
     assert traffic.without_vocabulary(model, {}) == ["country"]
     assert traffic.without_vocabulary(model, known) == []

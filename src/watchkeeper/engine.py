@@ -195,6 +195,8 @@ class Engine:
                 rows = own.first_rows(name, gained)
                 if rows.num_rows:
                     tx.put_grids(name, traffic.first_grids(model, rows))
+            if anew := traffic.grids_of_answers(name, model, tx.grids(name), own):
+                tx.put_grids(name, anew)
             for gained in traffic.without_vocabulary(model, tx.vocabularies(name)):
                 rows = own.first_rows(name, gained)
                 if rows.num_rows:
@@ -207,7 +209,7 @@ class Engine:
             if name not in self.tables and (too_late := own.arrived(name, int(done or 0), since)):
                 tx.add_counts(name, {"too late": too_late})
             whole = by_rows
-            if fresh:
+            if fresh or anew:
                 [whole] = keeping.to_count(tx, name, [*by_rows, *own.touched(name, 0, model.grain)[0]])
             plans = traffic.plans(model, tx.grids(name), tx.vocabularies(name))
             for grains, touched in (

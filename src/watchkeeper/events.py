@@ -68,6 +68,9 @@ LOSSES = "losses"
 DROPPED = ("invalid", "refused", "buffer full", "spool full", "undelivered", "closed")
 """Why a client drops events."""
 _CLIENT = re.compile(r"[0-9A-Za-z_-]{1,64}")
+SCORES = "score:"
+"""What the names of the columns begin with that hold the probability of each class; the class follows. A `score` that
+maps classes to probabilities is kept in such columns, among the features."""
 
 EARLIEST, LATEST = 1971, 2200
 """Years that an event can be of; a time outside them is a mistake of unit or zone."""
@@ -101,6 +104,8 @@ def prediction(
     Args:
         features: name to value, as the model saw them. Values that JSON does not have are written as it can:
             see `plain`.
+        score: of a binary classifier, how likely the positive answer is; of a multi-class one, a mapping of each class
+            to its probability.
         event_time: when the prediction was asked for, with a time zone.
         context: anything else worth keeping with it; never monitored. A string is taken as JSON already.
 
@@ -108,6 +113,8 @@ def prediction(
     """
     if not isinstance(features, Mapping):
         raise DataError(f"features must map names to values, found a {type(features).__name__}")
+    if isinstance(score, Mapping):
+        features, score = {**features, **{score_of(known): share for known, share in score.items()}}, None
     return {
         "kind": PREDICTION,
         "model": _text("model", model),
@@ -128,6 +135,16 @@ def prediction(
         "context": _context(context),
         "features": {_feature(name): plain(value) for name, value in features.items()},
     }
+
+
+def score_of(known: object) -> str:
+    """The column that holds the probability of a class.
+
+    >>> score_of("cat"), score_of(3), score_of(True)
+    ('score:cat', 'score:3', 'score:true')
+    """
+    word = plain(known)
+    return f"{SCORES}{str(word).lower() if isinstance(word, bool) else word}"
 
 
 def outcome(
@@ -211,7 +228,8 @@ def read(found: object, *, kind: str = "", model: str = "") -> Event:
         if given.get(name) is None:
             raise DataError(f"{name} is missing; every {kind} needs one")
     for name, value in given.items():
-        if name not in ("features", "context") and isinstance(value, (Mapping, list)):
+        single = name not in ("features", "context") and not (name == "score" and isinstance(value, Mapping))
+        if single and isinstance(value, (Mapping, list)):
             raise DataError(f"{name} must be a single value, found a {type(value).__name__}")
     if kind == OUTCOME:
         known_at, source = given["known_at"], given.get("source")

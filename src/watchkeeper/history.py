@@ -5,16 +5,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from watchkeeper.metrics import fits
 from watchkeeper.monitors import Watch
 from watchkeeper.profiles import Key, Profile, Subject, merge
 from watchkeeper.records import ALL
 from watchkeeper.schema import Ago, CostsConfig, Kind, MonitorConfig
 from watchkeeper.stats.grid import Grid
 from watchkeeper.windows import Window
-
-LABELS = ("0", "1")
 
 Merged = tuple[Profile | None, tuple[str, ...]]
 """A profile, if there is any, and the ids of those it is made of."""
@@ -60,6 +60,9 @@ class History:
         }
         self._champions, self._grids, self._grain, self._threshold = champions, grids, grain, threshold
         self._since, self._costs = since, costs
+        self._labels: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for segment, column, label in (*self._grains, *(place for _, place in self._references)):
+            self._labels[segment, column] |= {label} - {ALL}
         self._merged: dict[tuple[Place, Window, str], Merged] = {}
 
     def versions(self, window: Window) -> list[str]:
@@ -72,7 +75,24 @@ class History:
 
     def subject(self, watch: Watch, window: Window, version: str = ALL) -> tuple[Subject, tuple[str, ...]]:
         """What a watch looks at, and the ids of the profiles it is made of."""
-        labels = LABELS if watch.metric.labels else ()
+        beside = {name: replace(watch, column=name, kind=self._kind(name)) for name in self._beside(watch)}
+        subject, because = self._subject(watch, window, version)
+        found = {name: self._subject(other, window, version) for name, other in beside.items()}
+        return (
+            replace(subject, beside={name: other for name, (other, _) in found.items()}),
+            (*because, *(one for _, ids in found.values() for one in ids)),
+        )
+
+    def _beside(self, watch: Watch) -> list[str]:
+        """The columns that the metric asks for beside its own, those of them that there are."""
+        names = sorted(column for segment, column in self._labels if segment == watch.segment)
+        return [name for wanted in watch.metric.beside for name in names if fits(name, wanted)]
+
+    def _kind(self, column: str) -> Kind:
+        return Kind.NUMERIC if column in self._grids else Kind.CATEGORICAL
+
+    def _subject(self, watch: Watch, window: Window, version: str) -> tuple[Subject, tuple[str, ...]]:
+        labels = sorted(self._labels[watch.segment, watch.column]) if watch.metric.labels else ()
         now = {label: self._merge(_place(watch, label), window, version) for label in (ALL, *labels)}
         then, before = self._baseline(watch, window, version, (ALL, *labels))
         subject = Subject(

@@ -14,19 +14,28 @@ from datetime import timedelta
 
 from watchkeeper import policy
 from watchkeeper.errors import ConfigError, did_you_mean
-from watchkeeper.metrics import METRICS, Metric, drift, encoding, find, load_plugins, performance, quality, service
+from watchkeeper.metrics import (
+    METRICS,
+    Metric,
+    drift,
+    encoding,
+    find,
+    load_plugins,
+    of_task,
+    performance,
+    quality,
+    service,
+)
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Point, Reason, Status, Verdict, row_id
-from watchkeeper.schema import ColumnConfig, Kind, ModelConfig, MonitorConfig
+from watchkeeper.schema import ERRORS, ColumnConfig, Kind, ModelConfig, MonitorConfig
 from watchkeeper.segments import Segmentation
 from watchkeeper.stats.estimates import difference, proportion, ratio
+from watchkeeper.tasks import model_columns
 from watchkeeper.windows import Window
 
 BUILT_IN = (quality, encoding, drift, performance, service)
 load_plugins()
-
-MODEL_COLUMNS = {"score": Kind.NUMERIC, "latency_ms": Kind.NUMERIC, "status": Kind.CATEGORICAL}
-"""Columns that every model has beside its features and that are watched."""
 
 MONTH = timedelta(days=30)
 LARGEST_ERROR = 0.05
@@ -65,7 +74,7 @@ def plan(config: ModelConfig, segmentations: Iterable[Segmentation] = ()) -> lis
     pairs: list[tuple[MonitorConfig, Metric, str, Kind]] = []
     for i, monitor in enumerate(_monitors(config)):
         try:
-            metric = find(monitor.metric)
+            metric = find(monitor.metric, config.task)
             _check_baseline(monitor, metric)
             _check_segments(monitor, config)
             _check_costs(metric, config)
@@ -118,14 +127,15 @@ def _check_costs(metric: Metric, config: ModelConfig) -> None:
 def shown(config: ModelConfig) -> list[Watch]:
     """Looks that are only shown: performance, for each version, and the service, whatever is judged."""
     without = config.costs is None
-    wanted = [(name, m.column) for name, m in METRICS.items() if m.labels and not (m.costs and without)]
+    known, kinds = of_task(config.task), model_columns(config)
+    wanted = [(name, m.column) for name, m in known.items() if m.labels and not (m.costs and without)]
     wanted += [(name, "latency_ms") for name in ("p50", "p95", "p99")] + [
         ("error_rate", "status"),
         ("volume", "status"),
-        ("predicted_positive_rate", "score"),
     ]
+    wanted += [(name, "score") for name in ("predicted_positive_rate",) if name in known]
     return [
-        Watch(METRICS[name], column, MODEL_COLUMNS[column], config.grain_length, SHOWN)
+        Watch(known[name], column, kinds[column], config.grain_length, SHOWN)
         for name, column in wanted
         if column is not None
     ]
@@ -150,7 +160,7 @@ def _columns(monitor: MonitorConfig, metric: Metric, config: ModelConfig) -> Ite
             raise ConfigError(
                 f"{metric.name} is of the whole model and takes no columns; leave columns out", ("columns",)
             )
-        return [(metric.column, MODEL_COLUMNS[metric.column])]
+        return [(metric.column, model_columns(config)[metric.column])]
     features = config.features
     if monitor.columns is None or monitor.columns == "features":
         presence = metric.cause == "missing values"
@@ -161,7 +171,7 @@ def _columns(monitor: MonitorConfig, metric: Metric, config: ModelConfig) -> Ite
                 f"{metric.name} fits no feature of this model; it is for {_kinds(metric)} ones", ("columns",)
             )
         return fitting
-    known = {**{name: feature.kind for name, feature in features.items()}, **MODEL_COLUMNS}
+    known = {**{name: feature.kind for name, feature in features.items()}, **model_columns(config)}
     for name in monitor.columns:
         if name not in known:
             hint = did_you_mean(name, known, "known columns:")
@@ -203,7 +213,7 @@ def measure(
     name = monitor.name if monitor else ""
     coverage = None
     if watch.metric.labels and subject.n:
-        coverage = sum(profile.n for profile in subject.labelled.values()) / subject.n
+        coverage = _labelled(watch.column, subject) / subject.n
     return Point(
         id=row_id(
             "point",
@@ -235,6 +245,13 @@ def measure(
         config=config,
         because=because,
     )
+
+
+def _labelled(column: str, subject: Subject) -> int:
+    """How many rows have their label: those counted by label, or those that have a value that comes with the label."""
+    if column in (*ERRORS, "label") and subject.current is not None:
+        return subject.n - subject.current.missing
+    return sum(profile.n for profile in subject.labelled.values())
 
 
 def judge(monitor: MonitorConfig, metric: Metric, point: Point, label_coverage: float) -> Verdict:

@@ -6,7 +6,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
 from hashlib import md5
@@ -363,7 +363,8 @@ def common(sides: list[Profile]) -> tuple[tuple[str, ...], list[Floats]]:
 class Subject:
     """All that a metric may look at: one column's current profile, its baseline, and its place in the model.
 
-    `labelled` are the current profiles of the score by label ("0", "1"), `baseline_labelled` the baseline's.
+    `labelled` are the current profiles of the column by label ("0" and "1" of a score), `baseline_labelled` the
+    baseline's. `beside` are the subjects of other columns that the metric asks for, in the same rows, by name.
     `grains` counts the grains that each side covers, for rates per grain. `parts` are the column's profiles grain by
     grain, of the window and of as long before it, for finding when a change began. `contract` is what was agreed about
     the column, and `costs` what the model's predictions cost by how they turn out.
@@ -380,6 +381,7 @@ class Subject:
     parts: tuple[tuple[datetime, Profile], ...] = ()
     contract: ColumnConfig | None = None
     costs: CostsConfig | None = None
+    beside: Mapping[str, Subject] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -415,6 +417,7 @@ class Subject:
         return Subject(
             self.baseline, None, self.grid, self.threshold, self.baseline_grains, 0, self.baseline_labelled, {},
             contract=self.contract, costs=self.costs,
+            beside={name: subject.of_baseline for name, subject in self.beside.items()},
         )  # fmt: skip
 
     @property

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from watchkeeper.errors import ConfigError, did_you_mean
-from watchkeeper.events import FIELDS, RESERVED
+from watchkeeper.events import FIELDS, RESERVED, SCORES
 from watchkeeper.records import Severity
 from watchkeeper.settings import (
     Duration,
@@ -96,6 +96,18 @@ class Kind(StrEnum):
     DURATION = "duration"
     TEXT = "text"
 
+
+class Task(StrEnum):
+    """What a model predicts: yes or no, one of several classes, or a number."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+
+
+ERRORS = ("error", "percentage error", "symmetric error")
+"""What is watched of a regression once labels are known: prediction less label, the size of that over that of the
+label, and over the mean size of both."""
 
 DESCRIPTORS = ("length", "words", "non_ascii", "digits")
 """What is watched of a text: characters, words, and the shares of characters that are not ASCII or are digits."""
@@ -380,6 +392,8 @@ class InferenceConfig(Strict):
 class ModelConfig(Strict):
     """A model: its task, its columns, how its time is cut, and what is watched.
 
+    `task` is what it predicts: `binary` (a score between 0 and 1), `multiclass` (one of `classes`) or `regression` (a
+    number). `threshold`, `costs`, `retrain`, `rollout`, `fallback_score` and `events` are for binary classifiers.
     `grain` is the length of time that one stored summary covers. `label_delay` is how long labels take:
     performance is judged that much later, and only where `label_coverage` of the predictions have theirs.
     `threshold` is the score from which on a prediction is positive, and `costs` what predictions cost by how they turn
@@ -396,7 +410,8 @@ class ModelConfig(Strict):
     where there are no `monitors`, the default ones do. A segment is not looked at for its own columns.
     """
 
-    task: Literal["binary"] = "binary"
+    task: Task = Task.BINARY
+    classes: tuple[Annotated[str, BeforeValidator(_word)], ...] = ()
     grain: Literal["1h", "1d"] = "1d"
     columns: dict[str, ColumnConfig] = Field(min_length=1)
     threshold: float = Field(default=0.5, gt=0, lt=1)
@@ -423,6 +438,7 @@ class ModelConfig(Strict):
             if not name or name.lower() in RESERVED:
                 raise ValueError(f'a feature cannot be called "{name}": that name has a meaning of its own; rename it')
         _differ_beyond_case(self.columns, "features")
+        self._fits_task()
         self._segments_fit()
         for severity in Severity:
             if self.alarm_budget.get(severity, 0) <= 0:
@@ -450,6 +466,32 @@ class ModelConfig(Strict):
         if self.events:
             self._table_fits(self.events)
         return self
+
+    def _fits_task(self) -> None:
+        if self.task is not Task.BINARY:
+            for name in ("threshold", "costs", "retrain", "rollout", "fallback_score", "events"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ConfigError(
+                        f"{name} is for binary classifiers, and the task is {self.task}; leave it out", (name,)
+                    )
+        taken = ERRORS if self.task is Task.REGRESSION else ()
+        for name in self.columns:
+            if name in taken or name.startswith(SCORES):
+                raise ConfigError(f'a feature of this model cannot be called "{name}"; rename it', ("columns", name))
+        if self.task is not Task.MULTICLASS and self.classes:
+            raise ConfigError(
+                f"classes is for task: multiclass, and the task is {self.task}; leave it out", ("classes",)
+            )
+        if self.task is Task.MULTICLASS:
+            if len(self.classes) < 2 or len({*self.classes}) < len(self.classes):
+                raise ConfigError(
+                    f"a multi-class model must name its classes, each once, and two at least; found {[*self.classes]}",
+                    ("classes",),
+                )
+            _differ_beyond_case(self.classes, "classes")
+            for name in self.classes:
+                if not name or name.startswith("("):
+                    raise ConfigError(f'a class cannot be called "{name}"; rename it', ("classes",))
 
     def _table_fits(self, events: EventsConfig) -> None:
         """What others keep cannot be protected or deleted here."""

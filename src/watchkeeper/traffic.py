@@ -12,25 +12,38 @@ import pyarrow.compute as pc
 
 from watchkeeper import incidents, rollouts, timeline
 from watchkeeper.errors import ConflictError, DataError, ModelError, StateError
-from watchkeeper.history import LABELS
 from watchkeeper.incidents import ENGINE
 from watchkeeper.profiles import Key, Profile, Subject, merge
 from watchkeeper.records import ALL, Action, Incident, IncidentState, Rollout, RolloutState
 from watchkeeper.registry import Registry, Route
 from watchkeeper.rollouts import ArmData
-from watchkeeper.schema import Config, Kind, ModelConfig
+from watchkeeper.schema import ERRORS, Config, Kind, ModelConfig, Task
 from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import Grid
 from watchkeeper.stats.scores import log_loss_arm
 from watchkeeper.stats.sequential import Arm
-from watchkeeper.store.log import ARRIVAL_LAG, LABEL_DELAY
-from watchkeeper.store.sources import Part, Plan, connect, read, segmentation, summarise, summarise_segments, typed
+from watchkeeper.store.labelled import with_errors
+from watchkeeper.store.log import ARRIVAL_LAG, LABEL_DELAY, Log
+from watchkeeper.store.sources import (
+    Part,
+    Plan,
+    connect,
+    read,
+    segmentation,
+    show,
+    summarise,
+    summarise_segments,
+    typed,
+)
 from watchkeeper.store.state import Transaction
 from watchkeeper.store.tallies import fit_grids
+from watchkeeper.tasks import NEGATIVE, POSITIVE, known_with_label, model_columns, score_columns
 from watchkeeper.windows import Window, floor
 
-FIXED_GRIDS = {"score": Grid.unit(), "latency_ms": Grid.logarithmic(0.1, 60_000.0)}
-"""Grids that need no data: scores are probabilities, and latencies lie between 0.1 ms and a minute."""
+FEW = 100
+"""Labelled rows from which a regression without reference data gets the grids of its errors."""
+LATENCY = Grid.logarithmic(0.1, 60_000.0)
+"""Latencies lie between 0.1 ms and a minute."""
 TIMES = {LABEL_DELAY: Grid.logarithmic(1.0, 32_000_000.0), ARRIVAL_LAG: Grid.logarithmic(0.001, 1_000_000.0)}
 """What is summarised of how predictions and labels come, in seconds: up to a year, and up to eleven days."""
 
@@ -56,16 +69,68 @@ def plans(model: ModelConfig, grids: dict[str, Grid], known: dict[str, tuple[str
     ]
     return [
         *features,
-        Plan("score", Kind.NUMERIC, grids["score"], by_label=True),
+        *_of_task(model, grids),
         Plan("latency_ms", Kind.NUMERIC, grids["latency_ms"]),
         Plan("status", Kind.CATEGORICAL, None, known=("ok",)),
         *(Plan(name, Kind.NUMERIC, grid) for name, grid in TIMES.items()),
     ]
 
 
+def _of_task(model: ModelConfig, grids: dict[str, Grid]) -> list[Plan]:
+    """How the columns are summarised that depend on the model's task."""
+    if model.task is Task.BINARY:
+        return [Plan("score", Kind.NUMERIC, grids["score"], by_label=True)]
+    if model.task is Task.MULTICLASS:
+        classes = model.classes
+        return [
+            Plan("prediction", Kind.CATEGORICAL, None, by_label=True, known=classes, classes=classes),
+            *(
+                Plan(name, Kind.NUMERIC, grids[name], by_label=True, positive=known)
+                for name, known in zip(score_columns(model), classes, strict=True)
+                if name in grids
+            ),
+        ]
+    wanted = ("prediction", *known_with_label(model))
+    return [Plan(name, Kind.NUMERIC, grids[name]) for name in wanted if name in grids]
+
+
+def fixed_grids(model: ModelConfig) -> dict[str, Grid]:
+    """Grids that need no data: scores are probabilities."""
+    names = ("score",) if model.task is Task.BINARY else score_columns(model)
+    return {**dict.fromkeys(names, Grid.unit()), "latency_ms": LATENCY}
+
+
 def moved_by_labels(plans: Iterable[Plan]) -> list[Plan]:
     """The columns whose summaries change when labels come."""
-    return [plan for plan in plans if plan.by_label or plan.name == LABEL_DELAY]
+    return [plan for plan in plans if plan.by_label or plan.name in (LABEL_DELAY, *ERRORS, "label")]
+
+
+def grids_of_answers(name: str, model: ModelConfig, grids: dict[str, Grid], log: Log) -> dict[str, Grid]:
+    """The grids that a model's own columns lack and that what is logged gives: those of a regression's predictions, and
+    once `FEW` labels are known those of its errors; and those of classes that the configuration has gained."""
+    found = {column: grid for column, grid in fixed_grids(model).items() if column not in grids}
+    lacking = _lacking(model, grids)
+    if "prediction" in lacking:
+        found |= _answer_grids(["prediction"], log.first_rows(name, "prediction"))
+    if [*lacking] not in ([], ["prediction"]) and (rows := log.first_labelled(name)).num_rows >= FEW:
+        found |= _answer_grids([column for column in lacking if column != "prediction"], rows)
+    return found
+
+
+def _lacking(model: ModelConfig, grids: dict[str, Grid]) -> list[str]:
+    """The columns of a regression's predictions and errors that have no grid."""
+    own = ("prediction", *known_with_label(model)) if model.task is Task.REGRESSION else ()
+    return [name for name in own if name not in grids]
+
+
+def _answer_grids(columns: list[str], rows: pa.Table) -> dict[str, Grid]:
+    """The grids of predictions and errors, of those columns that these rows have a value for. No value stands for
+    "unknown" in them."""
+    if not columns or not rows.num_rows:
+        return {}
+    table = with_errors(read(connect(), rows, "answers"), columns)
+    here = [name for name in columns if name in table.columns]
+    return fit_grids(table, dict.fromkeys(here, ()), ordinary=here)
 
 
 def without_grid(model: ModelConfig, grids: dict[str, Grid]) -> list[str]:
@@ -80,7 +145,8 @@ def first_grids(model: ModelConfig, rows: pa.Table) -> dict[str, Grid]:
     here = {name: f for name, f in model.features.items() if name in table.columns and f.kind is not Kind.CATEGORICAL}
     needing = {name: feature.missing for name, feature in here.items()}
     dates = {name for name, feature in here.items() if feature.kind is Kind.DATETIME}
-    return {**fit_grids(table, needing, dates), **FIXED_GRIDS}
+    answers = _answer_grids(_lacking(model, {}), rows)
+    return {**fit_grids(table, needing, dates), **answers, **fixed_grids(model)}
 
 
 def without_vocabulary(model: ModelConfig, known: dict[str, tuple[str, ...]]) -> list[str]:
@@ -148,7 +214,7 @@ def install(
     reference = _with_numbers(model, settings, reference)
     tx.put_grids(model, first_grids(settings, reference))
     tx.put_vocabularies(model, first_vocabularies(settings, reference))
-    table = typed(read(connect(), reference, "reference"), settings.features)
+    table = with_errors(typed(read(connect(), reference, "reference"), settings.features), known_with_label(settings))
     whole = plans(settings, tx.grids(model), tx.vocabularies(model))
     known = [plan for plan in whole if plan.name in table.columns]
     tx.put_segmentations(model, first_segments(settings, reference))
@@ -161,7 +227,9 @@ def install(
 def _with_numbers(model: str, settings: ModelConfig, reference: pa.Table) -> pa.Table:
     """The reference data with numbers where numbers belong, though a file may hold them as text."""
     numeric = {name: column.missing for name, column in settings.stored.items() if column.kind is Kind.NUMERIC}
-    for name, missing in {**numeric, "score": (), "latency_ms": (), "label": ()}.items():
+    own = {name: () for name, kind in model_columns(settings).items() if kind is Kind.NUMERIC}
+    labels = {"label": ()} if settings.task is Task.BINARY else {}
+    for name, missing in {**numeric, **own, **labels}.items():
         if name in reference.column_names and pa.types.is_string(reference.schema.field(name).type):
             unknown = {"", *map(str, missing)}
             numbers = []
@@ -171,7 +239,14 @@ def _with_numbers(model: str, settings: ModelConfig, reference: pa.Table) -> pa.
                 except ValueError:
                     raise _no_number(model, name, "a number", f"{text} in row {row}") from None
             reference = reference.set_column(reference.column_names.index(name), name, pa.array(numbers, pa.float64()))
-    for label in pc.unique(reference.column("label")).to_pylist() if "label" in reference.column_names else ():
+    if settings.task is Task.MULTICLASS and "label" in reference.column_names:
+        at, words = (
+            reference.column_names.index("label"),
+            (None if v is None else show(v) for v in reference.column("label").to_pylist()),
+        )
+        reference = reference.set_column(at, "label", pa.array([*words], pa.string()))
+    binary = settings.task is Task.BINARY and "label" in reference.column_names
+    for label in pc.unique(reference.column("label")).to_pylist() if binary else ():
         if label not in (None, 0, 1):
             raise _no_number(model, "label", "0 or 1", str(label))
     return reference
@@ -212,6 +287,11 @@ def offer(
     if not champions:
         raise StateError(f'model "{model}" has no champion to compare a candidate with; install one first')
     settings, champion = config.models[model], champions[-1][1]
+    if settings.task is not Task.BINARY:
+        raise StateError(
+            f'model "{model}" is a {settings.task} one; candidates are proven by their scores, so only a binary'
+            " classifier can be rolled out: put the new version into service yourself"
+        )
     if version == champion:
         raise StateError(f'version "{version}" is the champion of model "{model}" already; offer another one')
     fresh: dict[tuple[str, str, str], list[Profile]] = {}
@@ -284,7 +364,7 @@ def _arm(kept: list[tuple[Key, Profile]], version: str, stage: datetime, mature:
     rows = sum(profile.n for key, profile in own if key.column == "status")
     grains: dict[datetime, dict[str, Profile]] = {}
     for key, profile in own:
-        if key.label in LABELS and key.start is not None and key.start < mature:
+        if key.label in (NEGATIVE, POSITIVE) and key.start is not None and key.start < mature:
             grains.setdefault(key.start, {})[key.label] = profile
     losses: dict[datetime, Arm] = {
         start: log_loss_arm(Subject(None, None, grid, 0.5, 1, 0, sides, {}).scores) for start, sides in grains.items()

@@ -25,7 +25,7 @@ from watchkeeper.comparison.tables import (
 )
 from watchkeeper.config import load, only_model
 from watchkeeper.errors import ConfigError, DataError, did_you_mean
-from watchkeeper.monitors import MODEL_COLUMNS, Watch, plan
+from watchkeeper.monitors import Watch, plan
 from watchkeeper.profiles import Profile
 from watchkeeper.schema import AGE, ColumnConfig, Config, Feature, Kind, ModelConfig
 from watchkeeper.segments import Segmentation
@@ -33,6 +33,7 @@ from watchkeeper.stats.copies import Copies
 from watchkeeper.stats.grid import INVALID, Grid
 from watchkeeper.store import sources, tallies
 from watchkeeper.store.files import write
+from watchkeeper.tasks import model_columns
 
 ENDING = ".baseline"
 """Of the files that baselines are saved in."""
@@ -202,8 +203,9 @@ def _profile(side: Side, model: ModelConfig | None, only: Sequence[str] | None, 
     features = (model or default_model(columns)).features
     wanted = {name: f for name, f in features.items() if f.column in columns and f.descriptor != AGE}
     if model:
-        watched = {watch.column for watch in plan(model)} & set(MODEL_COLUMNS) & set(names)
-        wanted |= {name: Feature(name, MODEL_COLUMNS[name]) for name in watched}
+        own = model_columns(model)
+        watched = {watch.column for watch in plan(model)} & own.keys() & set(names)
+        wanted |= {name: Feature(name, own[name]) for name in watched}
     booleans = boolean_columns(side)
     with ThreadPoolExecutor(1) as beside:
         fitting = beside.submit(fitted, probe, wanted, booleans)

@@ -30,7 +30,7 @@ from watchkeeper.comparison.tables import (
     row_copies,
 )
 from watchkeeper.errors import ConfigError, DataError, did_you_mean, listed
-from watchkeeper.monitors import LARGEST_ERROR, MODEL_COLUMNS, Watch, judge, measure
+from watchkeeper.monitors import LARGEST_ERROR, Watch, judge, measure
 from watchkeeper.periods import since
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Status
@@ -40,6 +40,7 @@ from watchkeeper.stats.copies import Copies
 from watchkeeper.store import sources
 from watchkeeper.store.files import write
 from watchkeeper.store.tallies import copies
+from watchkeeper.tasks import model_columns
 from watchkeeper.windows import Window, from_unix
 
 _NEVER = Window(from_unix(0), from_unix(1))
@@ -212,8 +213,8 @@ def _compare(
             f" {listed(names)}" + (f" ({why})" if why else "")
         )
     version = Config.model_construct(models={"comparison": model}, channels={}).version
-    chosen = list(dict.fromkeys(watch.column for watch in watches))
-    features = {name: model.features.get(name) or Feature(name, MODEL_COLUMNS[name]) for name in chosen}
+    own, chosen = model_columns(model), list(dict.fromkeys(watch.column for watch in watches))
+    features = {name: model.features.get(name) or Feature(name, own[name]) for name in chosen}
     sides = after, features, baseline.grids, baseline.booleans, baseline.profiles
     current, parts = counts_by_period(*sides, timestamp) if timestamp else (counts(*sides), [])
     subjects = {
@@ -273,7 +274,7 @@ def _compare(
         false_alarms=false_alarms,
         config=version,
         subjects=subjects,
-        kinds={name: model.features[name].kind if name in model.features else MODEL_COLUMNS[name] for name in subjects},
+        kinds={name: model.features[name].kind if name in model.features else own[name] for name in subjects},
         timestamp=timestamp,
     )
 
@@ -285,7 +286,7 @@ def _watches(baseline: Baseline, names: Sequence[str], skipped: dict[str, str]) 
     """The looks that two plain tables allow; `names` are the columns of the current one."""
     kept = []
     for watch in baseline.watches:
-        why = _not_here(watch, baseline.names, names)
+        why = _not_here(watch, baseline, names)
         if why and watch.monitor:
             skipped[f'monitor "{watch.monitor.name}"'] = why
         elif watch.column in baseline.profiles:
@@ -293,13 +294,13 @@ def _watches(baseline: Baseline, names: Sequence[str], skipped: dict[str, str]) 
     return kept
 
 
-def _not_here(watch: Watch, before: Sequence[str], after: Sequence[str]) -> str:
+def _not_here(watch: Watch, baseline: Baseline, after: Sequence[str]) -> str:
     if watch.metric.labels:
         return f"{watch.metric.title} needs labels, which a comparison of tables does not have"
     if watch.metric.column is not None:
         return f"{watch.metric.title} is of the live service"
-    if watch.column in MODEL_COLUMNS:
-        for title, names in (("the reference", before), ("the current data", after)):
+    if watch.column in model_columns(baseline.model):
+        for title, names in (("the reference", baseline.names), ("the current data", after)):
             if watch.column not in names:
                 return f'{title} has no column "{watch.column}"'
     return ""

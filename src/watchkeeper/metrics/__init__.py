@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 
 from watchkeeper.errors import ConfigError, did_you_mean
 from watchkeeper.profiles import Subject
-from watchkeeper.schema import Kind
+from watchkeeper.schema import Kind, Task
 from watchkeeper.stats.estimates import Estimate
 
 Compute = Callable[[Subject, float], Estimate]
@@ -30,6 +30,8 @@ class Metric:
         unit: "" for a pure number, "share", "nats", "ms", "rows a grain", "standard deviations".
         compute: `(subject, alpha) -> Estimate`, with error `alpha` on each side.
         costs: whether it needs the model's `costs`.
+        tasks: the tasks of the models that it fits. Metrics of different tasks may bear the same name.
+        beside: the columns that it needs beside its own; one that ends with a colon stands for all that begin with it.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Metric:
     unit: str
     compute: Compute
     costs: bool = False
+    tasks: frozenset[Task] = frozenset(Task)
+    beside: tuple[str, ...] = ()
 
     @property
     def usual(self) -> frozenset[Kind]:
@@ -51,7 +55,8 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {}
-"""Every known metric by name. Importing `watchkeeper.monitors` fills it."""
+"""Every known metric by name, where several tasks have it the first. Importing `watchkeeper.monitors` fills it."""
+_OF_TASK: dict[Task, dict[str, Metric]] = {task: {} for task in Task}
 
 
 def metric(
@@ -65,14 +70,22 @@ def metric(
     any_size: bool = False,
     unit: str = "",
     costs: bool = False,
+    tasks: tuple[Task, ...] | None = None,
+    beside: tuple[str, ...] = (),
 ) -> Callable[[Compute], Compute]:
-    """Register a function as the metric of its own name."""
+    """Register a function as the metric of its own name. Without `tasks` it fits them all; on the score, only binary
+    classifiers."""
 
     def register(compute: Compute) -> Compute:
         name = compute.__name__
-        METRICS[name] = Metric(
-            name, title, cause, frozenset(kinds), column, needs_baseline, labels, any_size, unit, compute, costs
-        )
+        fitting = frozenset(tasks or ([Task.BINARY] if column == "score" else Task))
+        made = Metric(
+            name, title, cause, frozenset(kinds), column, needs_baseline, labels, any_size, unit, compute, costs,
+            fitting, beside,
+        )  # fmt: skip
+        METRICS.setdefault(name, made)
+        for task in fitting:
+            _OF_TASK[task][name] = made
         return compute
 
     return register
@@ -84,10 +97,28 @@ def load_plugins() -> None:
         point.load()
 
 
-def find(name: str) -> Metric:
-    """The metric of this name; ConfigError with the nearest name where there is none."""
-    try:
-        return METRICS[name]
-    except KeyError:
-        hint = did_you_mean(name, sorted(METRICS), "known metrics:")
-        raise ConfigError(f'there is no metric "{name}"; {hint}', ("metric",)) from None
+def every() -> list[Metric]:
+    """All metrics, those of the same name too."""
+    return list({id(found): found for of in _OF_TASK.values() for found in of.values()}.values())
+
+
+def of_task(task: Task) -> dict[str, Metric]:
+    """The metrics that fit a model of this task, by name."""
+    return _OF_TASK[task]
+
+
+def find(name: str, task: Task = Task.BINARY) -> Metric:
+    """The metric of this name for models of this task; ConfigError, with the nearest name, where there is none."""
+    known = _OF_TASK[task]
+    if name in known:
+        return known[name]
+    hint = did_you_mean(name, sorted(known), "known metrics:")
+    if name in METRICS:
+        others = " and ".join(sorted(METRICS[name].tasks))
+        raise ConfigError(f"{name} is for {others} models, and the task is {task}; {hint}", ("metric",))
+    raise ConfigError(f'there is no metric "{name}"; {hint}', ("metric",))
+
+
+def fits(column: str, wanted: str) -> bool:
+    """Whether a column is one that a metric asks for beside its own."""
+    return column.startswith(wanted) if wanted.endswith(":") else column == wanted

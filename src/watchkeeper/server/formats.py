@@ -48,7 +48,7 @@ class Prediction(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     variant: Id = "champion"
     entity_id: Id | None = None
     prediction: Value = None
-    score: Value = None
+    score: Value | dict[str, float] = None
     latency_ms: Value = None
     cpu_ms: Value = None
     memory_mb: Value = None
@@ -177,7 +177,10 @@ def _checked(rows: list[Any], kind: str, model: str) -> Found:
         if kind == events.OUTCOME:
             return _found(rows, kind, ())
         names = rows[0].features.keys() if rows else ()
-        if all(row.features.keys() == names and row.context is None for row in rows) and _nameable(names):
+        plain = all(
+            row.features.keys() == names and row.context is None and not isinstance(row.score, dict) for row in rows
+        )
+        if plain and _nameable(names):
             return _found(rows, kind, tuple(names))
     return _one_by_one([msgspec.to_builtins(row, builtin_types=(datetime,)) for row in rows], kind, model)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from watchkeeper.history import champion_at
 from watchkeeper.metrics import METRICS
-from watchkeeper.monitors import MODEL_COLUMNS
 from watchkeeper.profiles import Key, Profile, merge
 from watchkeeper.records import (
     ALL,
@@ -29,6 +28,7 @@ from watchkeeper.records import (
 from watchkeeper.schema import Kind, ModelConfig
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store.state import TABLES, Transaction
+from watchkeeper.tasks import model_columns
 from watchkeeper.windows import DAY, Window, floor
 
 POINTS, VERDICTS = TABLES[Point].c, TABLES[Verdict].c
@@ -210,7 +210,7 @@ def signal_points(
 
 def kinds(config: ModelConfig) -> dict[str, Kind]:
     """Every column that has a page of its own."""
-    return {**{name: feature.kind for name, feature in config.features.items()}, **MODEL_COLUMNS}
+    return {**{name: feature.kind for name, feature in config.features.items()}, **model_columns(config)}
 
 
 def column_view(tx: Transaction, model: str, column: str, segment: str, window: Window, since: datetime) -> ColumnView:

@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 from watchkeeper.errors import DataError, StateError
 from watchkeeper.events import RESOURCES, plain
 from watchkeeper.records import ALL
-from watchkeeper.schema import Feature, Kind, ModelConfig
+from watchkeeper.schema import ERRORS, Feature, Kind, ModelConfig
 from watchkeeper.segments import Segmentation
 from watchkeeper.store import questions
 from watchkeeper.store.backends import Backend, quoted
+from watchkeeper.store.labelled import with_errors
 from watchkeeper.store.questions import Question
 from watchkeeper.store.sources import (
     SEGMENT,
@@ -32,6 +33,7 @@ from watchkeeper.store.sources import (
     typed,
     vocabularies,
 )
+from watchkeeper.tasks import label_type, logged
 from watchkeeper.windows import GRAINS, Window, together
 
 _ARROW = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "INTEGER": pa.int32(), "TIMESTAMP": pa.timestamp("us")}
@@ -128,6 +130,8 @@ class Log:
         self.backend = backend
         self._features: dict[str, dict[str, str]] = {}
         self._watched: dict[str, dict[str, Feature]] = {}
+        self._fields: dict[str, dict[str, str]] = {}
+        self._label: dict[str, str] = {}
         self._compiled: dict[tuple[str, str, tuple[str, ...], tuple[Plan, ...]], str] = {}
 
     def close(self) -> None:
@@ -139,12 +143,14 @@ class Log:
         Raises StateError where a column is of another kind, or spelled otherwise, than what is logged already.
         """
         features = {name: TYPES.get(column.kind, "VARCHAR") for name, column in config.stored.items()}
+        fields, label = {**EVENT, **logged(config)}, label_type(config)
+        outcome = {**_OUTCOME, "label": label}
         with self.backend.transaction():
-            for table, columns in ((_predictions, {**EVENT, **features}), (_outcomes, _OUTCOME), (_aside, _ASIDE)):
+            for table, columns in ((_predictions, {**fields, **features}), (_outcomes, outcome), (_aside, _ASIDE)):
                 self.backend.create(table(model), {**columns, "arrival": "BIGINT"}, _KEYS[table])
             self.backend.run(f"CREATE TABLE IF NOT EXISTS {quoted(_arrivals(model))} (arrival BIGINT)")
             there = {name.lower(): (name, kind) for name, kind in self.backend.columns(_predictions(model)).items()}
-            for name, kind in {**EVENT, **features}.items():
+            for name, kind in {**fields, **features}.items():
                 found = there.get(name.lower())
                 if found is None:
                     self.backend.add_column(_predictions(model), name, kind)
@@ -154,9 +160,15 @@ class Log:
                         f' configuration wants "{name}" as {config.columns[name].kind} ones; give the column another'
                         " name"
                     )
+            found_label = self.backend.columns(_outcomes(model))["label"]
+            if there and (there["prediction"][1], found_label) != (fields["prediction"], label):
+                raise StateError(
+                    f'the log of model "{model}" holds predictions of another task than {config.task}; give the model'
+                    " another name"
+                )
             for name in _OUTCOME.keys() - self.backend.columns(_outcomes(model)):
                 self.backend.add_column(_outcomes(model), name, _OUTCOME[name])
-        self._features[model] = features
+        self._features[model], self._fields[model], self._label[model] = features, fields, label
         self._watched[model] = config.features
 
     def append(self, model: str, rows: pa.Table, at: datetime | None = None) -> Appended:
@@ -169,14 +181,13 @@ class Log:
                 their column's type, and columns that the model does not have, are set aside and counted. NaN is no
                 category: it is taken as missing.
         """
-        features = self._features[model]
-        known = {**EVENT, **features}
+        known = self._stored(model)
         aside: list[tuple[int, str, str]] = []
         columns = {name: fitted(rows, name, kind, aside) for name, kind in known.items()}
         recorded = None if at is None else at.astimezone(UTC).replace(tzinfo=None)
         columns["recorded_at"] = pa.repeat(pa.scalar(recorded, pa.timestamp("us")), rows.num_rows)
         _need(columns, ("request_id", "event_time"), f'prediction of model "{model}"')
-        for name in (name for name, kind in features.items() if kind == "VARCHAR"):
+        for name in (n for n, kind in known.items() if kind == "VARCHAR" and (n not in EVENT or n == "prediction")):
             unknown = pc.is_in(columns[name], pa.array(["NaN", "nan"]))
             columns[name] = pc.if_else(unknown, pa.scalar(None, pa.string()), columns[name])
         for name in rows.column_names:
@@ -186,15 +197,18 @@ class Log:
         return self._insert(model, _predictions, pa.table(columns), aside)
 
     def append_outcomes(self, model: str, rows: pa.Table) -> Appended:
-        """Store outcomes: `request_id`, `label` (0 or 1), `known_at` (UTC, when the outcome became known).
+        """Store outcomes: `request_id`, `label` (0 or 1, a class, or a number, by task), `known_at` (UTC, when it
+        became known).
 
-        A label that is neither 0 nor 1 is set aside and counted.
+        A label that is none is set aside and counted.
         """
         aside: list[tuple[int, str, str]] = []
-        columns = {name: fitted(rows, name, kind, aside) for name, kind in _OUTCOME.items()}
+        columns = {
+            name: fitted(rows, name, kind, aside) for name, kind in {**_OUTCOME, "label": self._label[model]}.items()
+        }
         _need(columns, ("request_id", "known_at"), f'outcome for model "{model}"')
         labels = columns["label"]
-        wrong = pc.and_(pc.is_valid(labels), pc.invert(pc.is_in(labels, pa.array([0, 1], pa.int32()))))
+        wrong = pc.and_(pc.is_valid(labels), pc.invert(_right(labels)))
         aside.extend((i, "label", str(labels[i])) for i in pc.indices_nonzero(wrong).to_pylist())
         columns["label"] = pc.if_else(wrong, pa.scalar(None, labels.type), labels)
         done = self._insert(model, _outcomes, pa.table(columns), aside)
@@ -304,6 +318,14 @@ class Log:
             f"SELECT {names} FROM {quoted(_predictions(model))} {known} ORDER BY event_time LIMIT {limit}"
         )
 
+    def first_labelled(self, model: str, limit: int = 200_000) -> pa.Table:
+        """The prediction and the label of the earliest labelled predictions."""
+        return self.backend.arrow(
+            f"WITH chosen AS (SELECT * FROM {quoted(_predictions(model))}), known AS ({self._latest(model)})"
+            f" SELECT prediction, known.label FROM chosen JOIN known USING ({self._match})"
+            f" WHERE prediction IS NOT NULL AND known.label IS NOT NULL ORDER BY event_time LIMIT {limit}"
+        )
+
     def profiles(
         self,
         model: str,
@@ -352,6 +374,7 @@ class Log:
         needed = {"version", "event_time", *(name for segments in segmentations for name in segments.columns)}
         watched = self._watched[model]
         needed |= {watched[plan.name].column if plan.name in watched else plan.name for plan in plans}
+        needed |= {"prediction"} if needed.intersection(ERRORS) else set()
         needed |= {"recorded_at"} if ARRIVAL_LAG in needed else set()
         times = tuple(name for name in _TIMES if name in needed)
         columns = tuple(name for name in self._stored(model) if name in needed)
@@ -390,20 +413,24 @@ class Log:
         if key not in self._compiled:
             shape = {**self._shape(model, columns), **({SEGMENT: "int64"} if source == _PARTED else {})}
             features = {plan.name: f for plan in plans if (f := self._watched[model].get(plan.name))}
-            table = typed(ibis.table(shape, name=source), features)
+            table = with_errors(typed(ibis.table(shape, name=source), features), {plan.name for plan in plans})
             known = ibis.table(ibis.Schema.from_pyarrow(vocabularies(plans).schema), name=_VOCABULARIES)
             self._compiled[key] = self._sql(summary(table, plans, known))
         return self._compiled[key]
 
     def _stored(self, model: str) -> dict[str, str]:
         """The columns of the predictions, with their types."""
-        return {**EVENT, **self._features[model]}
+        return {**self._fields.get(model, EVENT), **self._features[model]}
 
     def _shape(self, model: str, columns: Iterable[str]) -> dict[str, str]:
         """The columns of a batch that holds these columns of the predictions."""
         shapes = {**{name: _SHAPES[kind] for name, kind in self._stored(model).items()}, **self._carried}
         shapes |= dict.fromkeys(_TIMES, "float64")
-        return {**{name: shapes[name] for name in columns}, "grain_start": "timestamp", "label": "int32"}
+        return {
+            **{name: shapes[name] for name in columns},
+            "grain_start": "timestamp",
+            "label": _SHAPES[self._label.get(model, "INTEGER")],
+        }
 
     def _sql(self, expression: ibis.Table) -> str:
         return str(ibis.to_sql(expression, dialect=self.backend.dialect))
@@ -475,8 +502,10 @@ class Log:
         """
         home = self._watched[model][column].column if column in self._watched[model] else ""
         shown = [quoted(home)] if home else []
-        value = shown[0] if shown else "score"
-        kind = self._features[model].get(home, "DOUBLE")
+        label = self._label.get(model, "INTEGER")
+        answer = "score" if label == "INTEGER" else "prediction"
+        value = shown[0] if shown else answer
+        kind = self._stored(model)[home or answer]
         number = f"extract(epoch FROM {value})" if kind == "TIMESTAMP" else value
         middle = f"(SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY {number}) FROM chosen)"
         lacking = f"{value} IS NULL" + (f" OR {value} = CAST('NaN' AS FLOAT8)" if kind == "DOUBLE" else "")
@@ -487,9 +516,9 @@ class Log:
             "missing": f"({lacking}) DESC",
             "slowest": "latency_ms DESC",
             "failed": "(status <> 'ok') DESC",
-            "loss": "abs(score - known.label) DESC",
+            "loss": f"{'({} <> {})' if label == 'VARCHAR' else 'abs({} - {})'} DESC".format(answer, "known.label"),
         }[order]
-        names = ["request_id", "event_time", "version", "entity_id", "score", "latency_ms", "status"]
+        names = ["request_id", "event_time", "version", "entity_id", answer, "latency_ms", "status"]
         fields = ", ".join([*names, *shown])
         rows = f"SELECT * FROM {quoted(_predictions(model))} WHERE {_within(window)}"
         if within is not None:
@@ -576,6 +605,15 @@ def _value(value: Any, row: int, name: str, kind: str, aside: list[tuple[int, st
     except (ValueError, TypeError, OverflowError):
         aside.append((row, name, str(value)))
         return None
+
+
+def _right(labels: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Which labels can be one: 0 and 1 of whole numbers, words that say something, numbers that are finite."""
+    if pa.types.is_floating(labels.type):
+        return pc.is_finite(labels)
+    if pa.types.is_string(labels.type):
+        return pc.invert(pc.is_in(labels, pa.array(["", "NaN", "nan"])))
+    return pc.is_in(labels, pa.array([0, 1], pa.int32()))
 
 
 def _within(window: Window) -> str:

@@ -29,6 +29,7 @@ from watchkeeper.events import FIELDS
 from watchkeeper.schema import Config, Kind, ModelConfig, Protection
 from watchkeeper.settings import KeyConfig
 from watchkeeper.store.sources import show
+from watchkeeper.tasks import score_columns
 
 MARK = b"watchkeeper.protected"
 """The key of a table's metadata that says that it is protected."""
@@ -239,7 +240,7 @@ def _undeclared(model: ModelConfig) -> Change | None:
 
 
 def _declared(model: ModelConfig) -> frozenset[str]:
-    return frozenset({name.lower() for name in model.columns} | _FIELDS)
+    return frozenset({name.lower() for name in (*model.columns, *score_columns(model))} | _FIELDS)
 
 
 def _change(how: Protection, kind: Kind, missing: tuple[float | str, ...], keys: Keys) -> Change:

@@ -39,8 +39,9 @@ from watchkeeper.stats.grid import (
     TAIL_STEPS,
     Grid,
 )
+from watchkeeper.tasks import NEGATIVE, OTHER_CLASSES, POSITIVE
 
-UNLABELLED = "none"
+UNLABELLED = "(none)"
 """The label, in the summarising expression, of rows without one."""
 SEGMENT = "(segment)"
 """The column, in the summarising expression, that numbers the segment of each row, as `Segmentation.names` does."""
@@ -54,6 +55,8 @@ GUESSED = 20_000
 class Plan:
     """How one column is summarised. `by_label` splits its counts by the outcome as well.
 
+    The outcomes are whole numbers; or `classes`, all others being `OTHER_CLASSES`; or, of the probability of a class,
+    whether they are that class, `positive`.
     `known` is the vocabulary of a categorical one; None to take the values that are most frequent in these rows.
     `named_from` is how many rows must share a value for it to be named; see `profiles.categorical`.
     """
@@ -65,6 +68,16 @@ class Plan:
     by_label: bool = False
     known: tuple[str, ...] | None = ()
     named_from: int = 0
+    classes: tuple[str, ...] = ()
+    positive: str | None = None
+
+    def label(self, label: ir.Column) -> ir.StringColumn:
+        """The outcome of each row by which the column is split; null where it has none."""
+        if self.positive is not None:
+            return ibis.cases((label.isnull(), ibis.null("string")), (label == self.positive, POSITIVE), else_=NEGATIVE)
+        if self.classes:
+            return ibis.cases((label.isnull() | label.isin(self.classes), label), else_=OTHER_CLASSES)
+        return label.cast("int64").cast("string")
 
 
 @dataclass(frozen=True, slots=True)
@@ -502,7 +515,7 @@ def folded(counted: ir.Table, groups: Sequence[str], plans: Sequence[Plan], know
 def _counted(table: ir.Table, plan: Plan, keys: Mapping[str, ir.Column]) -> ir.Table:
     column, keys = table[plan.name], dict(keys)
     if plan.by_label and "label" in table.columns:
-        keys["label"] = table["label"].cast("int64").cast("string").fill_null(UNLABELLED)
+        keys["label"] = plan.label(table["label"]).fill_null(UNLABELLED)
     if plan.kind is Kind.NUMERIC:
         assert plan.grid is not None
         number = declared(_double(column), plan.missing)

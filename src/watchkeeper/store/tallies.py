@@ -80,19 +80,23 @@ def sample(table: ir.Table, rows: int, keys: tuple[str, str] | None = None) -> i
 
 
 def fit_grids(
-    table: ir.Table, columns: Mapping[str, Sequence[float | str]], dates: Container[str] = ()
+    table: ir.Table,
+    columns: Mapping[str, Sequence[float | str]],
+    dates: Container[str] = (),
+    ordinary: Container[str] = (),
 ) -> dict[str, Grid]:
     """A grid for each of these numeric columns, from reference data or a random sample of it.
 
     Args:
         columns: name to the values that stand for "unknown" and must not shape the grid.
         dates: those of the columns that hold moments, in seconds since 1970.
+        ordinary: those of the columns in which no value stands for "unknown".
     """
     if not columns:
         return {}
     values = fetch(table.select(**{name: _number(table[name], missing) for name, missing in columns.items()}))
     known = [_array(values.column(name).combine_chunks().drop_null()) for name in columns]
-    unlikely = [DATE_SENTINELS if name in dates else SENTINELS for name in columns]
+    unlikely = [() if name in ordinary else DATE_SENTINELS if name in dates else SENTINELS for name in columns]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(columns, pool.map(Grid.fit, known, unlikely), strict=True))
 
