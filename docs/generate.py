@@ -25,8 +25,8 @@ import watchkeeper.monitors
 import watchkeeper.notify  # noqa: F401  importing these fills the registries of metrics and channels
 from watchkeeper.channels import CHANNELS, ChannelType
 from watchkeeper.cli import app
-from watchkeeper.metrics import METRICS, Metric
-from watchkeeper.schema import Ago, Config
+from watchkeeper.metrics import METRICS, Metric, every
+from watchkeeper.schema import Ago, Config, Task
 from watchkeeper.server.app import ROUTERS
 from watchkeeper.settings import Size
 from watchkeeper.windows import show_duration
@@ -99,22 +99,25 @@ def metrics() -> str:
         "A metric is a pure function of a profile, or of two. A monitor names one of these and states a limit; a"
         " breach opens an incident of the metric's cause.\n",
     ]
-    for cause in dict.fromkeys(m.cause for m in METRICS.values()):
+    for cause in dict.fromkeys(m.cause for m in every()):
         parts.append(f"## {cause.capitalize()}\n")
-        parts += [_metric(m) for m in METRICS.values() if m.cause == cause]
+        parts += [_metric(m) for m in every() if m.cause == cause]
     return "\n".join(parts)
 
 
 def _metric(metric: Metric) -> str:
     on = f"`{metric.column}`" if metric.column else f"{_either(sorted(metric.kinds))} columns"
+    only = _either(sorted(metric.tasks)) if metric.tasks < {*Task} else ""
+    name = metric.name if METRICS[metric.name] is metric else f"{metric.name} ({only})"
     facts = [
+        *([("Models", only)] if only else []),
         ("Taken on", on),
         ("Baseline", "needed" if metric.needs_baseline else "needed by a relative limit only"),
         ("Labels", "needed" if metric.labels else "not needed"),
         ("Unit", metric.unit or "none"),
     ]
     return (
-        f"### {metric.name}\n\n**{metric.title[0].upper()}{metric.title[1:]}.**"
+        f"### {name}\n\n**{metric.title[0].upper()}{metric.title[1:]}.**"
         f" {inspect.cleandoc(metric.compute.__doc__ or '')}\n\n"
         + "\n".join(f"- {what}: {value}" for what, value in facts)
         + "\n"

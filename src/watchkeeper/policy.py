@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from scipy.special import gammaincinv
 
 from watchkeeper.metrics import METRICS, Metric
 from watchkeeper.profiles import Subject
 from watchkeeper.records import Severity
-from watchkeeper.schema import Kind, ModelConfig, MonitorConfig
+from watchkeeper.schema import Kind, ModelConfig, MonitorConfig, Task
 from watchkeeper.windows import DAY
 
 MAJOR = {
@@ -38,16 +40,10 @@ def severity(metric: str, low: float | None, direction: str = "above") -> str:
 def for_model(config: ModelConfig) -> tuple[MonitorConfig, ...]:
     """What is watched where the configuration names no monitors."""
     week = 7 * DAY
+    answer = "score" if config.task is Task.BINARY else "prediction"
     service = (
-        MonitorConfig(name="prediction drift", metric="psi", columns=("score",), window=week, above=0.25),
-        MonitorConfig(
-            name="log loss", metric="log_loss", window=week, above=0.05, relative="difference", severity=Severity.P1,
-            min_rows=200,
-        ),
-        MonitorConfig(
-            name="AUC", metric="auc", window=week, below=-0.05, relative="difference", severity=Severity.P1,
-            min_rows=200,
-        ),
+        MonitorConfig(name="prediction drift", metric="psi", columns=(answer,), window=week, above=0.25),
+        *_of_labels(config.task),
         MonitorConfig(name="errors", metric="error_rate", above=0.02, severity=Severity.P1),
         MonitorConfig(
             name="latency", metric="p95", columns=("latency_ms",), above=2.0, relative="ratio", baseline=2 * week,
@@ -82,6 +78,20 @@ def for_model(config: ModelConfig) -> tuple[MonitorConfig, ...]:
         ),
         *service,
     )  # fmt: skip
+
+
+def _of_labels(task: Task) -> tuple[MonitorConfig, ...]:
+    """What is watched of how good the predictions are."""
+    limits: dict[Task, tuple[tuple[str, str, dict[str, Any]], ...]] = {
+        Task.BINARY: (
+            ("log loss", "log_loss", {"above": 0.05, "relative": "difference"}),
+            ("AUC", "auc", {"below": -0.05, "relative": "difference"}),
+        ),
+        Task.MULTICLASS: (),
+        Task.REGRESSION: (),
+    }
+    shared: dict[str, Any] = {"window": 7 * DAY, "severity": Severity.P1, "min_rows": 200}
+    return tuple(MonitorConfig(name=name, metric=metric, **limit, **shared) for name, metric, limit in limits[task])
 
 
 def for_tables(config: ModelConfig) -> tuple[MonitorConfig, ...]:

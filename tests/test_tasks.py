@@ -1,0 +1,268 @@
+"""Models of other tasks than yes or no, from their events to the counts that their metrics are taken of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from watchkeeper import events
+from watchkeeper.engine import Engine
+from watchkeeper.errors import ConfigError, StateError
+from watchkeeper.profiles import Profile
+from watchkeeper.records import ALL
+from watchkeeper.schema import Config
+from watchkeeper.tasks import OTHER_CLASSES, model_columns
+from watchkeeper.windows import DAY, Window
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+CLASSES = ("bird", "cat", "dog")
+PETS: dict[str, Any] = {"task": "multiclass", "classes": CLASSES, "columns": {"weight": {"kind": "numeric"}}}
+PRICES: dict[str, Any] = {"task": "regression", "columns": {"size": {"kind": "numeric"}}}
+ROWS = 600
+
+
+class Keeper:
+    """One model of a task, an engine, and a clock to set."""
+
+    def __init__(self, folder: Path, model: dict[str, Any]) -> None:
+        self.folder, self.now = folder, START
+        self.engine = Engine(folder, config(model), clock=lambda: self.now)
+
+    def log(self, rows: list[dict[str, Any]], labels: list[Any], day: int = 0) -> None:
+        at = START + day * DAY
+        made = [
+            events.prediction("m", request_id=f"{day}-{i}", event_time=at + timedelta(minutes=i), version="v1", **row)
+            for i, row in enumerate(rows)
+        ]
+        told = [
+            events.outcome("m", f"{day}-{i}", label, known_at=at + timedelta(hours=20))
+            for i, label in enumerate(labels)
+            if label is not None
+        ]
+        self.engine.inbox.put([*made, *told])
+
+    def tick(self, day: float) -> None:
+        self.now = START + day * DAY
+        self.engine.tick()
+
+    def profiles(self, day: int = 0) -> dict[tuple[str, str], Profile]:
+        """What is kept of a day, by column and label."""
+        at = START + day * DAY
+        with self.engine.state.snapshot() as tx:
+            return {(key.column, key.label): profile for key, profile in tx.profiles("m", Window(at, at + DAY), ALL)}
+
+
+def config(model: dict[str, Any]) -> Config:
+    return Config.model_validate({"models": {"m": model}})
+
+
+@pytest.fixture
+def keep(tmp_path: Path) -> Iterator[Any]:
+    made: list[Keeper] = []
+
+    def start(model: dict[str, Any]) -> Keeper:
+        made.append(Keeper(tmp_path, model))
+        return made[-1]
+
+    yield start
+    for keeper in made:
+        keeper.engine.close()
+
+
+def pets(seed: int = 1, rows: int = ROWS) -> tuple[list[dict[str, Any]], list[str]]:
+    rng = np.random.default_rng(seed)
+    said = rng.dirichlet(np.ones(3), rows)
+    labels = [CLASSES[rng.choice(3, p=row)] for row in said]
+    events_ = [
+        {
+            "features": {"weight": float(rng.normal())},
+            "prediction": CLASSES[int(row.argmax())],
+            "score": dict(zip(CLASSES, map(float, row), strict=True)),
+        }
+        for row in said
+    ]
+    return events_, labels
+
+
+def prices(seed: int = 1, rows: int = ROWS) -> tuple[list[dict[str, Any]], list[float]]:
+    rng = np.random.default_rng(seed)
+    labels = rng.lognormal(3, 0.5, rows)
+    said = labels + rng.normal(0, 2, rows)
+    made = [{"features": {"size": float(a)}, "prediction": float(b)} for a, b in zip(labels, said, strict=True)]
+    return made, [float(label) for label in labels]
+
+
+# multi-class
+
+
+def test_the_predictions_of_a_multi_class_model_are_counted_by_label(keep: Any) -> None:
+    keeper = keep(PETS)
+    rows, labels = pets()
+    keeper.log(rows, labels)
+    keeper.tick(2)
+    kept = keeper.profiles()
+    for was in CLASSES:
+        for said in CLASSES:
+            both = sum(row["prediction"] == said and label == was for row, label in zip(rows, labels, strict=True))
+            assert kept["prediction", was].by_value.get(said, 0) == both
+    assert kept["prediction", ALL].n == ROWS
+    one, rest = kept["score:cat", "1"], kept["score:cat", "0"]
+    assert one.n == labels.count("cat")
+    assert rest.n == ROWS - labels.count("cat")
+
+
+def test_labels_that_are_no_class_are_counted_together_and_those_that_are_none_set_aside(keep: Any) -> None:
+    keeper = keep(PETS)
+    rows, _ = pets()
+    keeper.log(rows, ["cat", "horse", "cow", "", "NaN", *[None] * (ROWS - 5)])
+    keeper.tick(2)
+    kept = keeper.profiles()
+    assert {label for column, label in kept if column == "prediction"} == {ALL, "cat", OTHER_CLASSES}
+    assert kept["prediction", OTHER_CLASSES].n == 2
+    assert keeper.engine.log.totals("m")["set_aside"] == 2
+
+
+def test_labels_that_come_later_are_added(keep: Any) -> None:
+    keeper = keep(PETS)
+    rows, labels = pets()
+    keeper.log(rows, [None] * ROWS)
+    keeper.tick(1)
+    assert {label for _, label in keeper.profiles()} == {ALL}
+    keeper.log([], labels)
+    keeper.tick(2)
+    assert keeper.profiles()["prediction", "dog"].n == labels.count("dog")
+
+
+def test_a_class_that_the_configuration_gains_is_counted_from_then_on(keep: Any) -> None:
+    keeper = keep(PETS)
+    keeper.log(*pets())
+    keeper.tick(1)
+    keeper.engine.close()
+    wider = keep({**PETS, "classes": (*CLASSES, "fish")})
+    wider.log(
+        [{"features": {"weight": 1.0}, "prediction": "fish", "score": {"fish": 0.9, "cat": 0.1}}], ["fish"], day=1
+    )
+    wider.tick(2)
+    assert wider.profiles(1)["score:fish", "1"].n == 1
+    assert wider.profiles(0)["score:cat", "1"].n
+
+
+# regression
+
+
+def test_the_errors_of_a_regression_are_summarised_once_labels_are_known(keep: Any) -> None:
+    keeper = keep(PRICES)
+    rows, labels = prices()
+    keeper.log(rows, [None] * ROWS)
+    keeper.tick(1)
+    assert ("error", ALL) not in keeper.profiles()
+    assert ("prediction", ALL) in keeper.profiles()
+    keeper.log([], labels)
+    keeper.tick(2)
+    kept = keeper.profiles()
+    errors = np.array([row["prediction"] for row in rows]) - labels
+    with keeper.engine.state.snapshot() as tx:
+        grid = tx.grids("m")["error"]
+    assert kept["error", ALL].mean(grid) == pytest.approx(errors.mean(), abs=0.02)
+    assert kept["error", ALL].low == pytest.approx(errors.min())
+    assert kept["label", ALL].missing == 0
+
+
+def test_a_day_of_few_labels_says_how_many_there_are(keep: Any) -> None:
+    keeper = keep(PRICES)
+    rows, labels = prices()
+    keeper.log(rows, labels)
+    keeper.log(rows, [*labels[:30], *[None] * (ROWS - 30)], day=1)
+    keeper.tick(3)
+    assert keeper.profiles(1)["error", ALL].missing == ROWS - 30
+
+
+def test_errors_over_a_label_of_zero_are_left_out_where_they_have_no_value(keep: Any) -> None:
+    keeper = keep(PRICES)
+    rows, labels = prices()
+    keeper.log(rows, labels)
+    odd = [{"features": {"size": 1.0}, "prediction": said} for said in (0.0, 1.0, float("nan"), None)]
+    keeper.log(odd, [0.0, 0.0, 1.0, 1.0], day=1)
+    keeper.tick(3)
+    kept = keeper.profiles(1)
+    assert kept["percentage error", ALL].missing == 4
+    assert (kept["symmetric error", ALL].missing, kept["symmetric error", ALL].high) == (2, 2.0)
+
+
+def test_a_reference_gives_the_grids_of_errors_before_any_label_comes(keep: Any) -> None:
+    keeper = keep(PRICES)
+    rows, labels = prices()
+    said = [row["prediction"] for row in rows]
+    keeper.engine.install("m", "v1", pa.table({"size": labels, "prediction": said, "label": labels}))
+    with keeper.engine.state.snapshot() as tx:
+        assert {"prediction", "label", "error", "percentage error", "symmetric error"} <= tx.grids("m").keys()
+        kept = {key.column: profile for key, profile in tx.profiles("m", None, ALL)}
+    assert kept["error"].n == ROWS
+
+
+def test_a_label_that_is_no_number_is_set_aside(keep: Any) -> None:
+    keeper = keep(PRICES)
+    rows, _ = prices(rows=4)
+    keeper.log(rows, ["cheap", float("nan"), float("inf"), 3.0])
+    keeper.tick(2)
+    assert keeper.engine.log.totals("m")["set_aside"] == 3
+    assert keeper.engine.log.totals("m")["labelled"] == 1
+
+
+# what does not fit
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({**PETS, "threshold": 0.3}, "threshold is for binary classifiers"),
+        ({**PRICES, "costs": {"false_positive": 1, "false_negative": 1}}, "costs is for binary"),
+        ({**PRICES, "retrain": {"trainer": "a:b"}}, "retrain is for binary"),
+        ({**PETS, "rollout": {"alpha": 0.1}}, "rollout is for binary"),
+        ({**PETS, "classes": ()}, "must name its classes"),
+        ({**PETS, "classes": ("a", "a")}, "must name its classes"),
+        ({**PETS, "classes": ("a", "")}, "a class cannot be called"),
+        ({**PRICES, "classes": ("a", "b")}, "classes is for task: multiclass"),
+        ({**PRICES, "columns": {"error": {"kind": "numeric"}}}, "cannot be called"),
+        ({**PETS, "columns": {"score:cat": {"kind": "numeric"}}}, "cannot be called"),
+        ({**PETS, "task": "ranking"}, "ranking"),
+    ],
+)
+def test_settings_of_another_task_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        config(settings)
+
+
+def test_a_metric_of_another_task_is_refused(tmp_path: Path) -> None:
+    monitors = [{"name": "x", "metric": "auc", "below": 0.7}]
+    with pytest.raises(ConfigError, match="auc is for binary models, and the task is regression"):
+        Engine(tmp_path, config({**PRICES, "monitors": monitors}))
+
+
+def test_a_model_does_not_change_its_task_over_its_log(keep: Any) -> None:
+    keep(PETS).engine.close()
+    with pytest.raises(StateError, match="another task than regression"):
+        keep(PRICES)
+
+
+def test_no_candidate_of_another_task_can_be_rolled_out(keep: Any) -> None:
+    keeper = keep(PETS)
+    keeper.engine.install(
+        "m", "v1", pa.table({"weight": [1.0, 2.0], "prediction": ["cat", "dog"], "label": ["cat", "cat"]})
+    )
+    with pytest.raises(StateError, match="only a binary classifier can be rolled out"):
+        keeper.engine.offer("m", "v2", "somebody")
+
+
+def test_a_score_of_each_class_becomes_a_column_of_each() -> None:
+    made = events.prediction("m", {"a": 1}, request_id="1", event_time=START, score={"cat": 0.7, 3: 0.3})
+    assert made["features"] == {"a": 1, "score:cat": 0.7, "score:3": 0.3}
+    assert made["score"] is None
+    assert events.read(made) == made
+    assert list(model_columns(config(PETS).models["m"]))[:2] == ["prediction", "score:bird"]
