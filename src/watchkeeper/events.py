@@ -68,6 +68,7 @@ LOSSES = "losses"
 DROPPED = ("invalid", "refused", "buffer full", "spool full", "undelivered", "closed")
 """Why a client drops events."""
 _CLIENT = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
 SCORES = "score:"
 """What the names of the columns begin with that hold the probability of each class; the class follows. A `score` that
 maps classes to probabilities is kept in such columns, among the features."""
