@@ -41,6 +41,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "cloudevents",
         "quarantine",
         "recording",
+        "summarising",
         "tick",
         "keeping",
         "notify",

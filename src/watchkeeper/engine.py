@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +22,7 @@ from watchkeeper import (
     keeping,
     monitors,
     notify,
+    summarising,
     timeline,
     traffic,
 )
@@ -55,8 +55,6 @@ from watchkeeper.tick import Tick
 from watchkeeper.windows import Window, floor, starts, together
 
 _log = logging.getLogger(__name__)
-FEW, MANY = 100, 10_000
-"""Rows from which a model without reference data gets its grids: once its first grain is over, and before that."""
 LOOK_BACK = 1000
 """Grains before now that a model's first looks go back to, at most; older rows serve as baselines only."""
 SAMPLED = 3
@@ -179,56 +177,9 @@ class Engine:
             _log.warning("the events of %s are read again at the next tick: %s", name, problem)
 
     def summarise(self, name: str, model: ModelConfig, tick: Tick) -> None:
-        """Summarise again the grains that received predictions or labels since the last time, and every grain once
-        where the configuration has gained segments."""
+        """Add what came since the last time to the profiles of its grains."""
         with self.state.transaction() as tx:
-            own, done = self.log_of(name), tx.cursor(name, "arrival")
-            news = own.news(name, done, model.grain, self.clock())
-            fresh = {*model.segmentations} - {*map(tuple, json.loads(tx.cursor(name, "parted") or "[]"))}
-            if not news.some or (news.cursor == done and not fresh and not keeping.is_behind(tx, name)):
-                return
-            if not tx.grids(name):
-                if not self._enough_for_grids(name, model):
-                    return
-                tx.put_grids(name, traffic.first_grids(model, own.first_rows(name)))
-            for gained in traffic.without_grid(model, tx.grids(name)):
-                rows = own.first_rows(name, gained)
-                if rows.num_rows:
-                    tx.put_grids(name, traffic.first_grids(model, rows))
-            if anew := traffic.grids_of_answers(name, model, tx.grids(name), own):
-                tx.put_grids(name, anew)
-            for gained in traffic.without_vocabulary(model, tx.vocabularies(name)):
-                rows = own.first_rows(name, gained)
-                if rows.num_rows:
-                    tx.put_vocabularies(name, traffic.first_vocabularies(model, rows))
-            if fresh:
-                tx.put_segmentations(name, traffic.first_segments(model, own.first_rows(name)))
-            segments = traffic.segments(tx, name, model)
-            by_rows, by_labels = keeping.to_count(tx, name, news.by_rows, news.by_labels)
-            since = keeping.whole_from(tx, name)
-            if name not in self.tables and (too_late := own.arrived(name, int(done or 0), since)):
-                tx.add_counts(name, {"too late": too_late})
-            whole = by_rows
-            if fresh or anew:
-                [whole] = keeping.to_count(tx, name, [*by_rows, *own.touched(name, 0, model.grain)[0]])
-            plans = traffic.plans(model, tx.grids(name), tx.vocabularies(name))
-            for grains, touched in (
-                (whole, plans),  # labels change the counts by label alone
-                (sorted({*by_labels} - {*whole}), traffic.moved_by_labels(plans)),
-            ):
-                parts = own.profiles(name, touched, grains, model.grain, segments)
-                tx.put_profiles(name, parts, grains, [plan.name for plan in touched])
-                tick.rows["summarise"] += sum(p.profile.n for p in parts if (p.column, p.segment) == ("status", ALL))
-            late = [{*old, *new} for old, new in zip(_late(tx, name), (by_rows, by_labels), strict=True)]
-            tx.set_cursor(name, "late", json.dumps([sorted(at.isoformat() for at in kind) for kind in late]))
-            tx.set_cursor(name, "arrival", news.cursor)
-            tx.set_cursor(name, "parted", json.dumps(model.segmentations))
-
-    def _enough_for_grids(self, name: str, model: ModelConfig) -> bool:
-        """Whether what was logged says enough of a model without reference data: grids, once chosen, stay."""
-        first, rows = self.log_of(name).extent(name)
-        over = first is not None and floor(first, model.grain_length) + model.grain_length <= self.clock()
-        return rows >= (FEW if over else MANY)
+            tick.rows["summarise"] += summarising.summarise(tx, self.log_of(name), name, model, self.clock())
 
     # 3. measure
 
@@ -240,7 +191,7 @@ class Engine:
             return []
         last = datetime.fromisoformat(judged) if judged else max(span[0], ended - LOOK_BACK * model.grain_length)
         horizon = max(ended, last)
-        late_rows, late_labels = _late(tx, name)
+        late_rows, late_labels = summarising.late(tx, name)
         due = [
             (watch, window)
             for watch in self._watches(tx, name, model)
@@ -250,7 +201,7 @@ class Engine:
             if window.start >= span[0]
         ]
         tx.set_cursor(name, "judged", horizon.isoformat())
-        tx.set_cursor(name, "late", "[[], []]")
+        tx.set_cursor(name, summarising.LATE, "[[], []]")
         if not due:
             return []
         history = self._history(tx, name, model, due, span[0])
@@ -485,9 +436,3 @@ def _ends(
 
 def _delay(watch: Watch, model: ModelConfig) -> timedelta:
     return model.label_delay if watch.metric.labels else timedelta(0)
-
-
-def _late(tx: Transaction, name: str) -> list[set[datetime]]:
-    """The grains summarised again and not yet judged again: for new rows, and for new labels."""
-    found = json.loads(tx.cursor(name, "late") or "[[], []]")
-    return [{datetime.fromisoformat(at) for at in kind} for kind in found]

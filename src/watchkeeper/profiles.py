@@ -148,6 +148,36 @@ class Profile:
         lower, upper = grid.edges(bins)
         return float(((lower + upper) / 2 * (counts / counts.sum())).sum())
 
+    def without(self, part: Profile) -> Profile | None:
+        """The profile of the other rows, where `part` is of some of the rows; the inverse of `merge`.
+
+        None where the counts do not tell it: where the part holds the least or the greatest value and not all of them,
+        where strangers are folded by their hash, and where it is no part at all.
+        """
+        if (self.grid, self.vocabulary) != (part.grid, part.vocabulary):
+            return None
+        nulls, others = self.nulls - part.nulls, self.others - part.others
+        cells: tuple[Iterable[int | str], Iterable[int | str]]
+        cells = (
+            (self.values, part.values) if self.kind is Kind.CATEGORICAL else (self.bins.tolist(), part.bins.tolist())
+        )
+        counts = dict(zip(cells[0], self.counts.tolist(), strict=True))
+        for cell, count in zip(cells[1], part.counts.tolist(), strict=True):
+            counts[cell] = counts.get(cell, 0) - count
+        if min(nulls, others, *counts.values(), 0) < 0:
+            return None
+        left = {cell: count for cell, count in counts.items() if count}
+        if self.kind is Kind.CATEGORICAL:
+            known, folds = frozenset(self.words), self.limit not in (UNBOUNDED, "")
+            named = {str(value): count for value, count in left.items()}
+            return None if folds else _categorical(named, nulls, known, self.vocabulary, others, self.limit)
+        bins = np.asarray([*left], dtype=np.int64)
+        finite = bool(((bins < NULL) | (bins >= SENTINEL)).any())
+        if finite and part.low is not None and (part.low == self.low or part.high == self.high):
+            return None
+        ends = (self.low, self.high) if finite else (None, None)
+        return Profile(self.grid, bins, (), np.asarray([*left.values()], dtype=np.int64), nulls, *ends)
+
     def to_bytes(self) -> bytes:
         """A compact form that `from_bytes` reads back; it depends on the content alone."""
         body = {

@@ -102,20 +102,35 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
+class Batches:
+    """The batches after the one of a number, up to and with that of another."""
+
+    after: int
+    until: int
+
+    @property
+    def sql(self) -> str:
+        """The condition that their rows fulfil."""
+        return f"arrival > {self.after} AND arrival <= {self.until}" if self.after else f"arrival <= {self.until}"
+
+
+@dataclass(frozen=True, slots=True)
 class News:
-    """What there is to summarise again.
+    """What there is to summarise.
 
     Attributes:
         cursor: what to give the next time, to hear what came since; equal to the last one if nothing did.
         some: whether there are any events at all.
         by_rows: the starts of the grains that received predictions.
         by_labels: those of the grains whose predictions received outcomes.
+        came: the batches that brought it; None where rows have no order of arrival.
     """
 
     cursor: str
     some: bool
     by_rows: list[datetime]
     by_labels: list[datetime]
+    came: Batches | None = None
 
 
 class Log:
@@ -268,7 +283,7 @@ class Log:
         """What came since the news that had this cursor; all there is for None."""
         done, arrival = int(cursor or 0), self.arrival(model)
         by_rows, by_labels = self.touched(model, done, grain) if arrival != done else ([], [])
-        return News(str(arrival), arrival > 0, by_rows, by_labels)
+        return News(str(arrival), arrival > 0, by_rows, by_labels, Batches(done, arrival))
 
     def touched(self, model: str, after: int, grain: str) -> tuple[list[datetime], list[datetime]]:
         """The starts of the grains that received predictions since arrival `after`, and of those whose predictions
@@ -283,6 +298,17 @@ class Log:
             for which in (f"arrival > {after}", labelled)
         )
         return [row[0].replace(tzinfo=UTC) for row in by_rows], [row[0].replace(tzinfo=UTC) for row in by_labels]
+
+    def begun(self, model: str, starts: Iterable[datetime], grain: str, until: int) -> list[datetime]:
+        """Which of these grains hold predictions of the batches up to this one."""
+        spans = " OR ".join(map(_within, together(Window(start, start + GRAINS[grain]) for start in sorted(starts))))
+        if not spans or not until:
+            return []
+        found = self.backend.rows(
+            f"SELECT DISTINCT date_trunc('{UNITS[grain]}', event_time) FROM {quoted(_predictions(model))}"
+            f" WHERE arrival <= {until} AND ({spans})"
+        )
+        return [row[0].replace(tzinfo=UTC) for row in found]
 
     def arrived(self, model: str, after: int, before: datetime) -> int:
         """How many predictions from before a moment came since arrival `after`."""
@@ -333,24 +359,50 @@ class Log:
         starts: Sequence[datetime],
         grain: str,
         segmentations: Iterable[Segmentation] = (),
+        of: Batches | None = None,
     ) -> list[Part]:
         """Summarise the grains that start at `starts`, each version apart: all rows, and each segment.
 
         The rows of a grain are taken once, so that the segments of a segmentation add up to all rows.
+
+        Args:
+            of: the batches whose rows alone are counted, with the labels that were known when the last one had come.
         """
+        chosen, until = (of.sql, of.until) if of else ("true", None)
         parts: list[Part] = []
-        for portion in self._portions(model, starts, grain):
-            parts += self._profiles(model, tuple(plans), portion, grain, tuple(segmentations))
+        for portion in self._portions(model, starts, grain, chosen):
+            parts += self._profiles(model, tuple(plans), portion, grain, tuple(segmentations), chosen, until)
         return parts
 
-    def _portions(self, model: str, starts: Iterable[datetime], grain: str) -> Iterator[list[Window]]:
+    def relabelled(
+        self,
+        model: str,
+        plans: Sequence[Plan],
+        starts: Sequence[datetime],
+        grain: str,
+        segmentations: Iterable[Segmentation],
+        by: Batches,
+    ) -> tuple[list[Part], list[Part]]:
+        """Summarise, of the predictions from before some batches, those whose outcomes these brought, or nearly those
+        alone: with the labels from before them, and with those from after them."""
+        same = quoted(next(iter(self.backend.match)))
+        told = f"SELECT {same} FROM {quoted(_outcomes(model))} WHERE {by.sql} AND label IS NOT NULL"
+        chosen = f"arrival <= {by.after} AND {same} IN ({told})"
+        before: list[Part] = []
+        after: list[Part] = []
+        for portion in self._portions(model, starts, grain, chosen):
+            for parts, until in ((before, by.after), (after, by.until)):
+                parts += self._profiles(model, tuple(plans), portion, grain, tuple(segmentations), chosen, until)
+        return before, after
+
+    def _portions(self, model: str, starts: Iterable[datetime], grain: str, chosen: str) -> Iterator[list[Window]]:
         """The grains in portions of about `PORTION` rows, so that what is in memory does not grow with the log."""
         grains = [Window(start, start + GRAINS[grain]) for start in sorted(starts)]
         if not grains:
             return
         query = (
             f"SELECT date_trunc('{UNITS[grain]}', event_time) AS s, count(*) FROM {quoted(_predictions(model))}"
-            f" WHERE {_within(Window(grains[0].start, grains[-1].end))} GROUP BY s"
+            f" WHERE {_within(Window(grains[0].start, grains[-1].end))} AND {chosen} GROUP BY s"
         )
         counts = {start.replace(tzinfo=UTC): count for start, count in self.backend.rows(query)}
         portion, rows = [], 0
@@ -370,6 +422,8 @@ class Log:
         grains: Iterable[Window],
         grain: str,
         segmentations: Sequence[Segmentation],
+        which: str,
+        until: int | None,
     ) -> list[Part]:
         needed = {"version", "event_time", *(name for segments in segmentations for name in segments.columns)}
         watched = self._watched[model]
@@ -383,8 +437,8 @@ class Log:
         spans = " OR ".join(map(_within, together(grains)))
         self.backend.keep(
             _BATCH,
-            f"WITH chosen AS (SELECT {taken} FROM {quoted(_predictions(model))} WHERE {spans}),"
-            f" known AS ({self._latest(model)})"
+            f"WITH chosen AS (SELECT {taken} FROM {quoted(_predictions(model))} WHERE ({spans}) AND {which}),"
+            f" known AS ({self._latest(model, until)})"
             f" SELECT {shown}, date_trunc('{UNITS[grain]}', event_time) AS grain_start, known.label"
             f" FROM chosen LEFT JOIN known USING ({self._match})",
         )
@@ -472,13 +526,15 @@ class Log:
         """The columns that join outcomes to predictions."""
         return ", ".join(map(quoted, self.backend.match))
 
-    def _latest(self, model: str) -> str:
-        """The query that gives the labels of the requests that are `chosen`."""
+    def _latest(self, model: str, until: int | None = None) -> str:
+        """The query that gives the labels of the requests that are `chosen`: those that the batches up to `until`
+        brought, or the latest of all."""
         same = quoted(next(iter(self.backend.match)))
+        known = "" if until is None else f" AND arrival <= {until}"
         return (
             f"SELECT {self._match}, {self.backend.latest} AS label,"
             f" max(known_at) FILTER (WHERE label IS NOT NULL) AS known_at FROM {quoted(_outcomes(model))}"
-            f" WHERE {same} IN (SELECT {same} FROM chosen) GROUP BY {self._match}"
+            f" WHERE {same} IN (SELECT {same} FROM chosen){known} GROUP BY {self._match}"
         )
 
     def samples(

@@ -318,7 +318,7 @@ class Warehouse(Log):
     def _carried(self) -> Mapping[str, str]:
         return {"request_id": "string", LABEL: "int32", "known_at": "timestamp"}
 
-    def _latest(self, model: str) -> str:
+    def _latest(self, model: str, until: int | None = None) -> str:
         label = quoted(LABEL)
         return (
             f"SELECT request_id, max({label}) AS label, max(coalesce(known_at, event_time)) AS known_at FROM chosen"
