@@ -48,7 +48,7 @@ class Model:
             for of in (PROFILES, CURSORS, COUNTS, GRIDS, SEGMENTS):
                 connection.execute(sqlalchemy.delete(of))
         with self.state.transaction() as tx:
-            tx.put_grids(self.name, {"age": GRID, **traffic.FIXED_GRIDS})
+            tx.put_grids(self.name, {"age": GRID, **traffic.fixed_grids(self.config)})
             tx.put_vocabularies(self.name, {"country": ("NL", "DE")})
             tx.put_segmentations(self.name, [COUNTRIES])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import ibis
@@ -19,6 +19,7 @@ from watchkeeper.schema import ERRORS, Feature, Kind, ModelConfig
 from watchkeeper.segments import Segmentation
 from watchkeeper.store import questions
 from watchkeeper.store.backends import Backend, quoted
+from watchkeeper.store.fitting import fitted, possible
 from watchkeeper.store.labelled import with_errors
 from watchkeeper.store.questions import Question
 from watchkeeper.store.sources import (
@@ -36,7 +37,6 @@ from watchkeeper.store.sources import (
 from watchkeeper.tasks import label_type, logged
 from watchkeeper.windows import GRAINS, Window, together
 
-_ARROW = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "INTEGER": pa.int32(), "TIMESTAMP": pa.timestamp("us")}
 EVENT = {
     "request_id": "VARCHAR",
     "event_time": "TIMESTAMP",
@@ -223,7 +223,7 @@ class Log:
         }
         _need(columns, ("request_id", "known_at"), f'outcome for model "{model}"')
         labels = columns["label"]
-        wrong = pc.and_(pc.is_valid(labels), pc.invert(_right(labels)))
+        wrong = pc.and_(pc.is_valid(labels), pc.invert(possible(labels)))
         aside.extend((i, "label", str(labels[i])) for i in pc.indices_nonzero(wrong).to_pylist())
         columns["label"] = pc.if_else(wrong, pa.scalar(None, labels.type), labels)
         done = self._insert(model, _outcomes, pa.table(columns), aside)
@@ -626,50 +626,6 @@ def _need(columns: Mapping[str, pa.Array | pa.ChunkedArray], names: Iterable[str
     for name in names:
         if columns[name].null_count:
             raise DataError(f"every {what} needs a {name} that can be read; {columns[name].null_count} rows have none")
-
-
-def fitted(rows: pa.Table, name: str, kind: str, aside: list[tuple[int, str, str]]) -> pa.Array | pa.ChunkedArray:
-    """A column in its declared type; what does not fit becomes null and is noted in `aside`."""
-    wanted = _ARROW[kind]
-    if name not in rows.column_names:
-        return pa.nulls(rows.num_rows, wanted)
-    column = rows.column(name)
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("us", tz="UTC" if column.type.tz else None), safe=False)
-        column = column.cast(pa.timestamp("us"))
-    if column.type == wanted:
-        return column
-    if pa.types.is_boolean(column.type) and kind == "DOUBLE":
-        column = column.cast(pa.int8())
-    try:
-        return column.cast(wanted)
-    except pa.ArrowException:
-        return pa.array([_value(v, i, name, kind, aside) for i, v in enumerate(column.to_pylist())], wanted)
-
-
-def _value(value: Any, row: int, name: str, kind: str, aside: list[tuple[int, str, str]]) -> Any:
-    try:
-        if value is None or kind == "VARCHAR":
-            return None if value is None else show(value)
-        if kind == "TIMESTAMP":
-            moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-            return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-        number = value.total_seconds() if isinstance(value, timedelta) else float(value)
-        if kind == "INTEGER" and number != int(number):
-            raise ValueError(value)
-        return int(number) if kind == "INTEGER" else number
-    except (ValueError, TypeError, OverflowError):
-        aside.append((row, name, str(value)))
-        return None
-
-
-def _right(labels: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Which labels can be one: 0 and 1 of whole numbers, words that say something, numbers that are finite."""
-    if pa.types.is_floating(labels.type):
-        return pc.is_finite(labels)
-    if pa.types.is_string(labels.type):
-        return pc.invert(pc.is_in(labels, pa.array(["", "NaN", "nan"])))
-    return pc.is_in(labels, pa.array([0, 1], pa.int32()))
 
 
 def _within(window: Window) -> str:

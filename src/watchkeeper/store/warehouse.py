@@ -23,7 +23,8 @@ from watchkeeper.errors import ConfigError, DataError, StateError, did_you_mean
 from watchkeeper.schema import ModelConfig
 from watchkeeper.settings import EventsConfig
 from watchkeeper.store.backends import BATCH, MEMORY, Rows, quoted, text
-from watchkeeper.store.log import EVENT, TYPES, UNITS, Appended, Log, News, fitted, moment, table, tables
+from watchkeeper.store.fitting import fitted
+from watchkeeper.store.log import EVENT, TYPES, UNITS, Appended, Log, News, moment, table, tables
 from watchkeeper.store.postgres import Postgres, readable
 from watchkeeper.windows import GRAINS, floor
 
