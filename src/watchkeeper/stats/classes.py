@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import stdtrit
 
 from watchkeeper.stats import calibration, confusion, scores
 from watchkeeper.stats.confusion import FEW_IN_A_CELL, Confusion
-from watchkeeper.stats.estimates import Estimate, proportion, proportions
+from watchkeeper.stats.estimates import Estimate, on_logit_scale, proportion, proportions
 from watchkeeper.stats.grid import Bools, Floats
 from watchkeeper.stats.scores import EXTREME, Scores, mean_of_losses
 
@@ -496,8 +495,5 @@ def _delta(value: float, moved: Floats, matrix: Matrix, alpha: float, least: flo
     wrong = n - float(matrix.right.sum())
     if apart < FEW or min(wrong, n - wrong) < FEW_WRONG or not 0 < inside < 1:
         return Estimate(value, None, None, n)
-    slope = inside * (1 - inside) * (1 - least)
-    half = -float(stdtrit(n - 1, alpha)) * variance**0.5 / slope
-    centre = float(np.log(inside / (1 - inside)))
-    low, high = (least + (1 - least) / (1 + float(np.exp(-(centre + s * half)))) for s in (-1, 1))
+    low, high = on_logit_scale(value, variance**0.5, n - 1, alpha, least)
     return Estimate(value, min(low, value), max(high, value), n)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtr, bdtrik, betaincinv, gammaincinv, ndtri, rel_entr, stdtrit
+from scipy.special import bdtr, bdtrik, betaincinv, expit, gammaincinv, logit, ndtri, rel_entr, stdtrit
 
 from watchkeeper.stats.grid import Floats
 
@@ -201,6 +201,23 @@ def bounded_mean(value: float, n: float, alpha: float) -> tuple[float, float]:
         return outside
 
     return furthest(value, 0.0), furthest(value, 1.0)
+
+
+def on_logit_scale(value: float, error: float, freedom: float, alpha: float, least: float = 0.0) -> tuple[float, float]:
+    """The ends of an estimate between `least` and 1, both excluded, whose logit has Student's distribution about it.
+
+    Args:
+        error: the standard error of the value.
+        freedom: degrees of freedom.
+
+    >>> low, high = on_logit_scale(0.9, 0.04, 30, 0.025)
+    >>> round(low, 3), round(high, 3)
+    (0.784, 0.957)
+    """
+    inside = (value - least) / (1 - least)
+    half = -float(stdtrit(freedom, alpha)) * error / ((1 - least) * inside * (1 - inside))
+    low, high = (float(expit(logit(inside) + side * half)) for side in (-1, 1))
+    return least + (1 - least) * low, least + (1 - least) * high
 
 
 def quantile(q: float, lower: Floats, upper: Floats, counts: Floats, alpha: float) -> Estimate:

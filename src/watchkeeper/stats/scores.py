@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, stdtrit
 
-from watchkeeper.stats.estimates import Estimate, bounded_mean
+from watchkeeper.stats.estimates import Estimate, bounded_mean, on_logit_scale
 from watchkeeper.stats.grid import Floats
 from watchkeeper.stats.sequential import Arm
 
@@ -66,9 +66,7 @@ def auc(scores: Scores, alpha: float) -> Estimate:
     if fewer < FEW_OF_A_CLASS or fewer * min(value, 1 - value) < FEW_MISRANKED:
         return Estimate(value, *bounded_mean(value, fewer, alpha), scores.n)
     variance = _variance(below, positives) / (n_pos - 1) + _variance(above, negatives) / (n_neg - 1)
-    logit, half = np.log(value / (1 - value)), -stdtrit(fewer - 1, alpha) * variance**0.5 / (value * (1 - value))
-    low, high = (float(1 / (1 + np.exp(-(logit + s * half)))) for s in (-1, 1))
-    return Estimate(value, low, high, scores.n)
+    return Estimate(value, *on_logit_scale(value, variance**0.5, fewer - 1, alpha), scores.n)
 
 
 def average_precision(scores: Scores, alpha: float) -> Estimate:
