@@ -112,7 +112,7 @@ def _metric(metric: Metric) -> str:
     facts = [
         *([("Models", only)] if only else []),
         ("Taken on", on),
-        ("Baseline", "needed" if metric.needs_baseline else "needed by a relative limit only"),
+        ("Baseline", _needed(metric)),
         ("Labels", "needed" if metric.labels else "not needed"),
         ("Unit", metric.unit or "none"),
     ]
@@ -122,6 +122,12 @@ def _metric(metric: Metric) -> str:
         + "\n".join(f"- {what}: {value}" for what, value in facts)
         + "\n"
     )
+
+
+def _needed(metric: Metric) -> str:
+    if metric.baseline_labels:
+        return "needed, with labels"
+    return "needed" if metric.needs_baseline else "needed by a relative limit only"
 
 
 # Configuration

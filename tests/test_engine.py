@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from small_world import (
     NAME,
@@ -33,7 +35,7 @@ from small_world import (
 from watchkeeper import notify
 from watchkeeper.engine import Engine, Tick
 from watchkeeper.errors import ConflictError, StateError
-from watchkeeper.records import Delivery, DeliveryState, Incident, Point, Transition, Verdict
+from watchkeeper.records import Delivery, DeliveryState, Incident, Point, Status, Transition, Verdict
 from watchkeeper.registry import Route
 from watchkeeper.schema import Config
 from watchkeeper.store.places import open_state
@@ -176,6 +178,32 @@ def test_each_row_names_the_rows_it_came_of(world: World) -> None:
     with world.engine.state.transaction() as tx:
         assert {key.column for key, _ in tx.profile_keys(point.because)} == {"amount"}
     assert {row.config for row in (point, verdict, incident)} == {world.settings.version}
+
+
+def test_performance_is_estimated_before_any_label_comes(world: World) -> None:
+    world.day(0, labels=False)
+    world.at(1)
+    [auc] = world.rows(Point, metric="estimated_auc", monitor="")
+    seen = reference()
+    said, was = (np.array(seen[name].to_pylist()) for name in ("score", "label"))
+    assert auc.value == pytest.approx(roc_auc_score(was, said), abs=1e-9)  # each day is as the reference was
+    assert auc.low < auc.value < auc.high
+    assert (auc.n, auc.n_baseline, auc.coverage, auc.version) == (ROWS, len(seen), None, "base")
+
+
+def test_an_estimate_that_falls_breaches_at_once(tmp_path: Path) -> None:
+    """Scores come from the unsure middle only; no label is ever told."""
+    monitor = {"name": "worse", "metric": "estimated_accuracy", "relative": "difference", "below": -0.05}
+    world = World(tmp_path, config(monitors=[monitor], label_delay="30d"))
+
+    def unsure(event: dict[str, Any]) -> None:
+        event["score"] = 0.5 + (event["score"] - 0.5) / 4
+
+    for day in range(2):
+        world.day(day, change=unsure if day else lambda _: None, labels=False)
+    world.at(1)
+    world.at(2).want("performance of score since 1: new to open")
+    assert [world.verdict("worse", day).status for day in (1, 2)] == [Status.HEALTHY, Status.BREACH]
 
 
 def test_performance_is_shown_for_each_version_that_answered(world: World) -> None:

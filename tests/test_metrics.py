@@ -9,14 +9,25 @@ import numpy as np
 import pytest
 
 from watchkeeper.errors import ConfigError
-from watchkeeper.metrics import METRICS, drift, encoding, find, load_plugins, metric, performance, quality, service
+from watchkeeper.metrics import (
+    METRICS,
+    drift,
+    encoding,
+    estimation,
+    find,
+    load_plugins,
+    metric,
+    performance,
+    quality,
+    service,
+)
 from watchkeeper.profiles import Profile, Subject, categorical, hashed, numeric
 from watchkeeper.schema import ColumnConfig, CostsConfig, Kind
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import INVALID, NULL, Grid
 from watchkeeper.testing import check_metric, profile_of
 
-BUILT_IN = (quality, encoding, drift, performance, service)
+BUILT_IN = (quality, encoding, drift, performance, estimation, service)
 ALPHA = 0.025
 DISTANCES = {
     "psi": 0.2, "jensen_shannon": 0.2, "hellinger": 0.2, "chi_square": 0.2, "total_variation": 0.2, "l_infinity": 0.05,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from watchkeeper import policy
 from watchkeeper.errors import ConfigError
 from watchkeeper.metrics import find, of_task
-from watchkeeper.monitors import LARGEST_ERROR, Watch, judge, measure, plan, shown
+from watchkeeper.monitors import ESTIMATES, LARGEST_ERROR, Watch, judge, measure, plan, shown
 from watchkeeper.profiles import Profile, Subject, categorical, merge, numeric
 from watchkeeper.records import ALL, Point, Reason, Severity, Status
 from watchkeeper.schema import DESCRIPTORS, Kind, ModelConfig, MonitorConfig, Task
@@ -264,6 +264,7 @@ def test_performance_and_the_service_are_shown_whatever_is_judged() -> None:
     looks = shown(model())
     assert {w.metric.name for w in looks} == {
         *(name for name, m in of_task(Task.BINARY).items() if m.labels and not m.costs),
+        *(f"estimated_{name}" for name in ESTIMATES),
         "p50", "p95", "p99", "error_rate", "volume", "predicted_positive_rate",
     }  # fmt: skip
     assert all(w.monitor is None and w.window == DAY and w.kind is model_columns(model())[w.column] for w in looks)

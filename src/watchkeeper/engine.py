@@ -207,10 +207,9 @@ class Engine:
         history = self._history(tx, name, model, due, span[0])
         points = []
         for watch, window in due:
-            each = history.versions(window) if watch.monitor is None and watch.metric.labels else [ALL]
-            for version in each:
+            for version in history.versions(window) if watch.by_version else [ALL]:
                 subject, because = history.subject(watch, window, version)
-                if subject.n or (watch.monitor and is_named(watch.segment)):
+                if (subject.n and watch.sees(subject)) or (watch.monitor and is_named(watch.segment)):
                     point = monitors.measure(watch, subject, name, version, window, self.config.version, because)
                     points.append((watch, point))
         return points

@@ -92,7 +92,8 @@ class History:
         return Kind.NUMERIC if column in self._grids else Kind.CATEGORICAL
 
     def _subject(self, watch: Watch, window: Window, version: str) -> tuple[Subject, tuple[str, ...]]:
-        labels = sorted(self._labels[watch.segment, watch.column]) if watch.metric.labels else ()
+        by_label = watch.metric.labels or watch.metric.baseline_labels
+        labels = sorted(self._labels[watch.segment, watch.column]) if by_label else ()
         now = {label: self._merge(_place(watch, label), window, version) for label in (ALL, *labels)}
         then, before = self._baseline(watch, window, version, (ALL, *labels))
         subject = Subject(
@@ -115,10 +116,10 @@ class History:
     ) -> tuple[dict[str, Merged], int]:
         """What a look compares with, by label, and how many grains of time that covers."""
         nothing: dict[str, Merged] = dict.fromkeys(labels, (None, ()))
-        if watch.monitor is None:
+        if watch.monitor is None and not watch.metric.baseline_labels:
             return nothing, 0
-        if watch.monitor.baseline is None:
-            return {label: self._reference(window.end, _place(watch, label)) for label in labels}, 0
+        if watch.monitor is None or watch.monitor.baseline is None:
+            return {label: self._reference(window.end, _place(watch, label), version) for label in labels}, 0
         known = [part for earlier in watch.monitor.before(window) if (part := self._known(watch.monitor, earlier))]
         grains = sum(part.length // self._grain for part in known)
         return {label: self._together(_place(watch, label), known, version) for label in labels}, grains
@@ -138,8 +139,10 @@ class History:
             return None
         return Window(max(self._since, earlier.start), earlier.end)
 
-    def _reference(self, at: datetime, place: Place) -> Merged:
-        return self._references.get((champion_at(self._champions, at) or ALL, place), (None, ()))
+    def _reference(self, at: datetime, place: Place, version: str) -> Merged:
+        """The reference of one version, or else of the champion of a moment."""
+        own = version if (version, place) in self._references else champion_at(self._champions, at) or ALL
+        return self._references.get((own, place), (None, ()))
 
     def _merge(self, place: Place, window: Window, version: str) -> Merged:
         asked = (place, window, version)

@@ -19,6 +19,7 @@ from watchkeeper.metrics import (
     Metric,
     drift,
     encoding,
+    estimation,
     find,
     load_plugins,
     of_task,
@@ -34,7 +35,7 @@ from watchkeeper.stats.estimates import difference, proportion, ratio
 from watchkeeper.tasks import model_columns
 from watchkeeper.windows import Window
 
-BUILT_IN = (quality, encoding, drift, performance, service)
+BUILT_IN = (quality, encoding, drift, performance, estimation, service)
 load_plugins()
 
 MONTH = timedelta(days=30)
@@ -42,6 +43,8 @@ LARGEST_ERROR = 0.05
 """No look is less confident than this, however generous the budget."""
 SHOWN = 0.025
 """Error on each side of the intervals of values that are shown and not judged."""
+ESTIMATES = ("accuracy", "precision", "recall", "f1", "auc", "log_loss")
+"""The metrics whose estimates are shown beside what is realised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,15 @@ class Watch:
     monitor: MonitorConfig | None = None
     segment: str = ALL
     contract: ColumnConfig | None = None
+
+    @property
+    def by_version(self) -> bool:
+        """Whether each version is looked at on its own: performance that is shown."""
+        return self.monitor is None and (self.metric.labels or self.metric.baseline_labels)
+
+    def sees(self, subject: Subject) -> bool:
+        """Whether there is what to look at: no estimate is shown of a model whose reference has no labels."""
+        return self.monitor is not None or not self.metric.baseline_labels or bool(subject.baseline_labelled)
 
 
 def plan(config: ModelConfig, segmentations: Iterable[Segmentation] = ()) -> list[Watch]:
@@ -125,10 +137,12 @@ def _check_costs(metric: Metric, config: ModelConfig) -> None:
 
 
 def shown(config: ModelConfig) -> list[Watch]:
-    """Looks that are only shown: performance, for each version, and the service, whatever is judged."""
+    """Looks that are only shown: performance, realised and estimated, for each version, and the service, whatever is
+    judged."""
     without = config.costs is None
     known, kinds = of_task(config.task), model_columns(config)
     wanted = [(name, m.column) for name, m in known.items() if m.labels and not (m.costs and without)]
+    wanted += [(name, known[name].column) for name in (f"estimated_{one}" for one in ESTIMATES) if name in known]
     wanted += [(name, "latency_ms") for name in ("p50", "p95", "p99")] + [
         ("error_rate", "status"),
         ("volume", "status"),

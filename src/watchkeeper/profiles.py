@@ -397,7 +397,8 @@ class Subject:
     baseline's. `beside` are the subjects of other columns that the metric asks for, in the same rows, by name.
     `grains` counts the grains that each side covers, for rates per grain. `parts` are the column's profiles grain by
     grain, of the window and of as long before it, for finding when a change began. `contract` is what was agreed about
-    the column, and `costs` what the model's predictions cost by how they turn out.
+    the column, and `costs` what the model's predictions cost by how they turn out. `expected` stand for
+    the labels where these are only estimated.
     """
 
     current: Profile | None
@@ -412,6 +413,7 @@ class Subject:
     contract: ColumnConfig | None = None
     costs: CostsConfig | None = None
     beside: Mapping[str, Subject] = field(default_factory=dict)
+    expected: Scores | None = None
 
     @property
     def n(self) -> int:
@@ -445,17 +447,25 @@ class Subject:
     def of_baseline(self) -> Subject:
         """The baseline in the place of the current data: what a relative limit compares with."""
         return Subject(
-            self.baseline, None, self.grid, self.threshold, self.baseline_grains, 0, self.baseline_labelled, {},
-            contract=self.contract, costs=self.costs,
+            self.baseline, None, self.grid, self.threshold, self.baseline_grains, 0, self.baseline_labelled,
+            self.baseline_labelled, contract=self.contract, costs=self.costs,
             beside={name: subject.of_baseline for name, subject in self.beside.items()},
         )  # fmt: skip
 
     @property
     def scores(self) -> Scores:
-        """The score-by-label counts of the labelled rows; none without a grid."""
+        """The score-by-label counts of the labelled rows, or the expected ones; none without a grid."""
+        return self.expected or self._scores(self.labelled)
+
+    @property
+    def baseline_scores(self) -> Scores:
+        """The score-by-label counts of the baseline's labelled rows; none without a grid."""
+        return self._scores(self.baseline_labelled)
+
+    def _scores(self, labelled: dict[str, Profile]) -> Scores:
         if self.grid is None:
             return Scores(*(np.zeros(0) for _ in range(4)))
-        sides = {label: self.labelled[label].regular for label in ("0", "1") if label in self.labelled}
+        sides = {label: labelled[label].regular for label in ("0", "1") if label in labelled}
         bins = np.unique(np.concatenate([side[0] for side in sides.values()])) if sides else np.zeros(0, dtype=np.int64)
         counts: dict[str, Floats] = {label: np.zeros(len(bins)) for label in ("0", "1")}
         for label, (own, tallies) in sides.items():

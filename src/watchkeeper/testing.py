@@ -124,6 +124,8 @@ def _check_case(metric: Metric, subject: Subject, parts: Subject, case: str) -> 
         assert narrow.value is None, f"{case}: a value without the baseline that it needs"
     if metric.labels and not subject.labelled:
         assert narrow.value is None, f"{case}: a value without labels"
+    if metric.baseline_labels and not subject.baseline_labelled:
+        assert narrow.value is None, f"{case}: a value without the baseline's labels"
 
 
 def _computed(metric: Metric, subject: Subject, alpha: float, case: str) -> Estimate:
@@ -145,7 +147,7 @@ def _computed(metric: Metric, subject: Subject, alpha: float, case: str) -> Esti
 
 
 def _grid(metric: Metric, column: str) -> Grid:
-    if metric.labels:
+    if metric.labels or metric.baseline_labels:
         return Grid.unit()
     values = [v for v in NUMERIC_COLUMNS[column] if v is not None]
     return Grid.fit(np.array(values, dtype=float))
@@ -167,7 +169,7 @@ def _subject(
         return merge(profile_of(rows[i::parts], grid) for i in reversed(range(parts)))
 
     def labelled(name: str | None) -> dict[str, Profile]:
-        if not metric.labels or name is None:
+        if not (metric.labels or metric.baseline_labels) or name is None:
             return {}
         sides = {str(label): profile(name, label) for label in (0, 1)}
         return {label: side for label, side in sides.items() if side is not None and side.n}

@@ -32,6 +32,7 @@ class Metric:
         costs: whether it needs the model's `costs`.
         tasks: the tasks of the models that it fits. Metrics of different tasks may bear the same name.
         beside: the columns that it needs beside its own; one that ends with a colon stands for all that begin with it.
+        baseline_labels: whether it needs the baseline's labels, though the baseline is not what it compares with.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Metric:
     costs: bool = False
     tasks: frozenset[Task] = frozenset(Task)
     beside: tuple[str, ...] = ()
+    baseline_labels: bool = False
 
     @property
     def usual(self) -> frozenset[Kind]:
@@ -72,6 +74,7 @@ def metric(
     costs: bool = False,
     tasks: tuple[Task, ...] | None = None,
     beside: tuple[str, ...] = (),
+    baseline_labels: bool = False,
 ) -> Callable[[Compute], Compute]:
     """Register a function as the metric of its own name. Without `tasks` it fits them all; on the score, only binary
     classifiers."""
@@ -81,7 +84,7 @@ def metric(
         fitting = frozenset(tasks or ([Task.BINARY] if column == "score" else Task))
         made = Metric(
             name, title, cause, frozenset(kinds), column, needs_baseline, labels, any_size, unit, compute, costs,
-            fitting, beside,
+            fitting, beside, baseline_labels,
         )  # fmt: skip
         METRICS.setdefault(name, made)
         for task in fitting:
