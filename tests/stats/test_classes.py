@@ -14,6 +14,7 @@ from sklearn import metrics as sklearn
 
 from scored_rows import EMPTY, scores_of
 from watchkeeper.stats import classes, confusion
+from watchkeeper.stats.calibration import calibration_error
 from watchkeeper.stats.classes import Matrix
 from watchkeeper.stats.confusion import Confusion
 from watchkeeper.stats.estimates import Estimate
@@ -168,6 +169,20 @@ def test_metrics_of_the_scores_are_scikit_learns(seed: int) -> None:
     chosen = np.clip(said[np.arange(800), label], 0.0005, 0.9995)
     assert classes.log_loss(each, 0.05).value == pytest.approx(-np.log(chosen).mean(), abs=1e-12)
     assert classes.brier(each, 0.05).value == pytest.approx(((ones - said) ** 2).sum(axis=1).mean(), abs=1e-12)
+
+
+def test_classwise_calibration_is_the_mean_over_the_classes() -> None:
+    said, label = scored(2000, 5)
+    each = each_class(said, label)
+    found = classes.classwise_calibration_error(each, 0.05)
+    parts = [calibration_error(s, 0.05) for s in each.values()]
+    assert found.value == pytest.approx(np.mean([part.value for part in parts]))
+    assert found.detail["debiased"] == pytest.approx(np.mean([part.detail["debiased"] for part in parts]))
+    assert found.low == pytest.approx(0, abs=0.003)
+    shifted = classes.classwise_calibration_error(each_class(said, 2 - label), 0.001)
+    assert shifted.low is not None
+    assert shifted.low > 0.1
+    assert classes.classwise_calibration_error({"a": EMPTY}, 0.05) == Estimate.absent(0)
 
 
 def test_a_class_that_does_not_occur_leaves_no_mean_auc() -> None:

@@ -11,13 +11,16 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import precision_recall_curve as sklearn_precision_recall_curve
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
+from misses import hold
 from scored_rows import EMPTY, sample, scores_of
 from watchkeeper.stats.scores import (
     auc,
     average_precision,
     log_loss,
     log_loss_arm,
+    precision_recall_band,
     precision_recall_curve,
+    roc_band,
     roc_curve,
 )
 
@@ -166,3 +169,47 @@ def test_no_rows_have_no_value(estimate) -> None:
 @pytest.mark.parametrize("estimate", [auc, average_precision])
 def test_one_label_alone_has_no_ranking(estimate, label: float) -> None:
     assert estimate(scores_of(np.array([0.2, 0.8]), np.full(2, label)), 0.05).value is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bands_are_about_scikit_learns_curves(seed: int) -> None:
+    said, labels = sample(2000, seed)
+    s = scores_of(said, labels)
+    middles = np.floor(said * 1000)
+    roc, pr = roc_band(s, 0.025), precision_recall_band(s, 0.025)
+    assert roc is not None
+    assert pr is not None
+    false, true, _ = sklearn_roc_curve(labels, middles, drop_intermediate=False)
+    assert roc.x == pytest.approx(false)
+    assert roc.y == pytest.approx(true)
+    precision, recall, _ = sklearn_precision_recall_curve(labels, middles)
+    assert pr.x == pytest.approx(recall[:-1])
+    assert pr.y == pytest.approx(precision[:-1])
+    for curve in (roc, pr):
+        for low, value, high in ((curve.x_low, curve.x, curve.x_high), (curve.y_low, curve.y, curve.y_high)):
+            assert (low <= value).all()
+            assert (value <= high).all()
+
+
+def test_a_band_holds_the_true_point_of_a_threshold_as_often_as_it_says() -> None:
+    """At the threshold 0.7, of scores that are even on [0, 1] and calibrated."""
+    true = 0.3 * 0.85 / 0.5
+    truth = {"roc": (0.3 * 0.15 / 0.5, true), "pr": (true, 0.85)}
+    for n in (100, 1000):
+        misses, reps = dict.fromkeys(truth, 0), 400
+        for seed in range(reps):
+            said, labels = sample(n, seed)
+            s = scores_of(np.floor(said * 10) / 10, labels)
+            for name, curve in (("roc", roc_band(s, 0.025)), ("pr", precision_recall_band(s, 0.025))):
+                assert curve is not None
+                at, (x, y) = int(np.argmin(np.abs(curve.threshold - 0.7))), truth[name]
+                inside = curve.x_low[at] <= x <= curve.x_high[at] and curve.y_low[at] <= y <= curve.y_high[at]
+                misses[name] += not inside
+        for name, number in misses.items():
+            hold(f"{name} of {n} rows", number, reps, 0.05)
+
+
+def test_a_band_without_both_labels_is_none() -> None:
+    assert roc_band(EMPTY, 0.05) is None
+    assert precision_recall_band(EMPTY, 0.05) is None
+    assert roc_band(scores_of(np.array([0.2, 0.4]), np.ones(2)), 0.05) is None

@@ -1,5 +1,7 @@
 """Whether scores are probabilities: functions of score-by-label counts, written once each.
 
+Of several classes, the score of the predicted one with "it was right" as its label is calibrated like any other (the
+top label; Guo, Pleiss, Sun and Weinberger 2017); for each class by itself see `classes.classwise_calibration_error`.
 Each score is taken at the middle of its bin, so a mean score differs from the raw one's by at most half a bin's width,
 and a Brier score by at most a whole one.
 """

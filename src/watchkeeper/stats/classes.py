@@ -314,6 +314,23 @@ def brier(each: Mapping[str, Scores], alpha: float) -> Estimate:
     return Estimate(value, low, high, n)
 
 
+def classwise_calibration_error(each: Mapping[str, Scores], alpha: float) -> Estimate:
+    """Plain mean over the classes of each one's `calibration.calibration_error` (Kull, Perello-Nieto, Kängsepp, Silva
+    Filho, Song and Flach 2019). The detail holds the mean of the debiased values, and each class's value.
+
+    Args:
+        each: as for `macro_auc`.
+    """
+    n = max((s.n for s in each.values()), default=0)
+    parts = {name: calibration.calibration_error(s, alpha) for name, s in each.items()}
+    if not n or any(part.value is None for part in parts.values()):
+        return Estimate.absent(n)
+    debiased = float(np.mean([part.detail["debiased"] for part in parts.values()]))
+    by_class = {name: part.value for name, part in parts.items()}
+    found = _together(list(parts.values()), np.ones(len(parts)), n)
+    return found.about(debiased=debiased, **{"error by class": by_class})
+
+
 def label_macro(measure: OfCounts, each: Sequence[Confusion], alpha: float) -> Estimate:
     """Plain mean over the labels of a classifier with several labels a row.
 

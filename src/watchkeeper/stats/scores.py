@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, stdtrit
 
-from watchkeeper.stats.estimates import Estimate, bounded_mean, on_logit_scale
+from watchkeeper.stats.estimates import Estimate, bounded_mean, on_logit_scale, proportions
 from watchkeeper.stats.grid import Floats
 from watchkeeper.stats.sequential import Arm
 
@@ -132,6 +132,49 @@ def precision_recall_curve(scores: Scores) -> tuple[Floats, Floats, Floats]:
     alarmed = np.cumsum(scores.negatives[::-1])[::-1]
     recall = found / found[0] if len(found) and found[0] else np.ones(len(found))
     return np.append(found / np.maximum(found + alarmed, 1), 1.0), np.append(recall, 0.0), scores.lower
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve over the thresholds, and for each of them the intervals of both its coordinates, all of one shape."""
+
+    x: Floats
+    y: Floats
+    x_low: Floats
+    x_high: Floats
+    y_low: Floats
+    y_high: Floats
+    threshold: Floats
+
+
+def roc_band(scores: Scores, alpha: float) -> Curve | None:
+    """The ROC curve with the exact intervals of both rates at each threshold; None unless both labels occur.
+
+    The error `alpha` on each side is divided between the two rates, whose estimates are independent: at a threshold,
+    the true point lies in the rectangle of both intervals. So a true curve's point runs above `(x_high, y_low)` and
+    below `(x_low, y_high)`, pointwise, not everywhere at once.
+    """
+    negatives, positives = float(scores.negatives.sum()), float(scores.positives.sum())
+    if not negatives or not positives:
+        return None
+    false, true, threshold = roc_curve(scores)
+    x_low, x_high = proportions(false * negatives, np.full(len(false), negatives), alpha / 2)
+    y_low, y_high = proportions(true * positives, np.full(len(true), positives), alpha / 2)
+    return Curve(false, true, x_low, x_high, y_low, y_high, threshold)
+
+
+def precision_recall_band(scores: Scores, alpha: float) -> Curve | None:
+    """The precision-recall curve, recall as `x`, with the exact intervals of both at each threshold that predicts some
+    row positive, as in `roc_band`; None without positives."""
+    positives = float(scores.positives.sum())
+    if not positives:
+        return None
+    found, alarmed = (np.cumsum(side[::-1])[::-1] for side in (scores.positives, scores.negatives))
+    some = found + alarmed > 0
+    found, said_yes, threshold = found[some], (found + alarmed)[some], scores.lower[some]
+    x_low, x_high = proportions(found, np.full(len(found), positives), alpha / 2)
+    y_low, y_high = proportions(found, said_yes, alpha / 2)
+    return Curve(found / positives, found / said_yes, x_low, x_high, y_low, y_high, threshold)
 
 
 def log_loss(scores: Scores, alpha: float) -> Estimate:
