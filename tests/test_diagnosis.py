@@ -77,7 +77,7 @@ def test_every_cause_has_a_branch_and_a_recommendation(cause: str) -> None:
 
 
 def test_a_strangers_cause_is_left_to_the_reader() -> None:
-    found = explain(incident(verdict("age", 0.3, "fairness")), {})
+    found = explain(incident(verdict("age", 0.3, "courtesy")), {})
     assert (found["tree"], found["recommendation"]) == ("model", "Look at the evidence and decide.")
 
 

@@ -14,6 +14,7 @@ from watchkeeper.metrics import (
     drift,
     encoding,
     estimation,
+    fairness,
     find,
     load_plugins,
     metric,
@@ -27,7 +28,7 @@ from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import INVALID, NULL, Grid
 from watchkeeper.testing import check_metric, profile_of
 
-BUILT_IN = (quality, encoding, drift, performance, estimation, service)
+BUILT_IN = (quality, encoding, drift, performance, estimation, fairness, service)
 ALPHA = 0.025
 DISTANCES = {
     "psi": 0.2, "jensen_shannon": 0.2, "hellinger": 0.2, "chi_square": 0.2, "total_variation": 0.2, "l_infinity": 0.05,

@@ -32,6 +32,11 @@ TREE = {
     "volume": ("infrastructure", "Check the traffic to the model and the logging of its predictions."),
     "drift": ("data", "The world moved. Check that performance holds; retrain on recent data if it does not."),
     "performance": ("model", "The model fits worse than it did. Retrain, and roll back if a new version began it."),
+    "fairness": (
+        "model",
+        "Groups are treated more unequally than was agreed. See which groups, and whether inputs or labels of theirs"
+        " changed; review the model before it decides further.",
+    ),
     "service": (
         "infrastructure",
         "Check the serving hosts and what they depend on; the model itself is not the cause.",

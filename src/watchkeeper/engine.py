@@ -227,7 +227,7 @@ class Engine:
         """All the profiles that the looks read, baselines included, and no others."""
         read = {part for watch, window in due for part in (seen(window), *_before(watch, window))}
         champions = tx.champions(name)
-        segment = None if any(watch.segment for watch, _ in due) else ALL
+        segment = None if any(watch.segment or watch.groups for watch, _ in due) else ALL
         return History(
             [kept for stretch in together(read) for kept in tx.profiles(name, stretch, segment)],
             tx.profiles(name, None, segment, version=[version for _, version in champions]),

@@ -74,7 +74,13 @@ class History:
         return self._merge((ALL, column, label), window, version)[0]
 
     def subject(self, watch: Watch, window: Window, version: str = ALL) -> tuple[Subject, tuple[str, ...]]:
-        """What a watch looks at, and the ids of the profiles it is made of."""
+        """What a watch looks at, and the ids of the profiles it is made of; of groups, those of all rows together."""
+        subject, because = self._whole(watch, window, version)
+        groups = {name: self._whole(replace(watch, segment=name), window, version)[0] for name in watch.groups}
+        return replace(subject, groups=groups), because
+
+    def _whole(self, watch: Watch, window: Window, version: str) -> tuple[Subject, tuple[str, ...]]:
+        """What a watch looks at in its segment, the columns beside its own included."""
         beside = {name: replace(watch, column=name, kind=self._kind(name)) for name in self._beside(watch)}
         subject, because = self._subject(watch, window, version)
         found = {name: self._subject(other, window, version) for name, other in beside.items()}

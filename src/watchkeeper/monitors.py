@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from watchkeeper import policy
 from watchkeeper.errors import ConfigError, did_you_mean
@@ -20,6 +21,7 @@ from watchkeeper.metrics import (
     drift,
     encoding,
     estimation,
+    fairness,
     find,
     load_plugins,
     of_task,
@@ -30,12 +32,12 @@ from watchkeeper.metrics import (
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Point, Reason, Status, Verdict, row_id
 from watchkeeper.schema import ERRORS, ColumnConfig, Kind, ModelConfig, MonitorConfig
-from watchkeeper.segments import Segmentation
+from watchkeeper.segments import Segmentation, is_named
 from watchkeeper.stats.estimates import difference, proportion, ratio
 from watchkeeper.tasks import model_columns
 from watchkeeper.windows import Window
 
-BUILT_IN = (quality, encoding, drift, performance, estimation, service)
+BUILT_IN = (quality, encoding, drift, performance, estimation, fairness, service)
 load_plugins()
 
 MONTH = timedelta(days=30)
@@ -52,7 +54,8 @@ class Watch:
     """One metric on one column, in all rows or in a segment, looked at once a grain with error at most `alpha` on each
     side.
 
-    Without a `monitor` the value is shown and not judged. `contract` is what was agreed about the column.
+    Without a `monitor` the value is shown and not judged. `contract` is what was agreed about the column, and `groups`
+    are the segments that are compared.
     """
 
     metric: Metric
@@ -63,6 +66,7 @@ class Watch:
     monitor: MonitorConfig | None = None
     segment: str = ALL
     contract: ColumnConfig | None = None
+    groups: tuple[str, ...] = ()
 
     @property
     def by_version(self) -> bool:
@@ -89,6 +93,7 @@ def plan(config: ModelConfig, segmentations: Iterable[Segmentation] = ()) -> lis
             metric = find(monitor.metric, config.task)
             _check_baseline(monitor, metric)
             _check_segments(monitor, config)
+            _check_groups(monitor, metric, config)
             _check_costs(metric, config)
             pairs += [(monitor, metric, column, kind) for column, kind in _columns(monitor, metric, config)]
         except ConfigError as problem:
@@ -101,7 +106,17 @@ def plan(config: ModelConfig, segmentations: Iterable[Segmentation] = ()) -> lis
     number = Counter(monitor.severity for monitor, *_ in looks)
     alpha = {s: min(config.alarm_budget[s] / (count * grains), LARGEST_ERROR) for s, count in number.items()}
     return [
-        Watch(metric, column, kind, m.window, alpha[m.severity], m, segment, config.columns.get(column))
+        Watch(
+            metric,
+            column,
+            kind,
+            m.window,
+            alpha[m.severity],
+            m,
+            segment,
+            config.columns.get(column),
+            tuple(name for part in parts if part.columns == m.grouping for name in part.names if is_named(name)),
+        )
         for m, metric, column, kind, segment in looks
     ]
 
@@ -127,6 +142,27 @@ def _check_segments(monitor: MonitorConfig, config: ModelConfig) -> None:
         )
 
 
+def _check_groups(monitor: MonitorConfig, metric: Metric, config: ModelConfig) -> None:
+    known = [", ".join(columns) for columns in config.segmentations]
+    if metric.groups and not monitor.grouping:
+        raise ConfigError(
+            f"{metric.name} compares groups; say which, such as groups: gender, and name them in the model's segments",
+            ("groups",),
+        )
+    if not monitor.grouping:
+        return
+    if monitor.grouping not in config.segmentations:
+        hint = did_you_mean(", ".join(monitor.grouping), known, "its segments are") if known else "it has no segments"
+        raise ConfigError(
+            f'"{", ".join(monitor.grouping)}" is none of the model\'s segments, so its groups are not counted; {hint}',
+            ("groups",),
+        )
+    if monitor.segments:
+        raise ConfigError("it either looks at segments or compares groups; leave one of the two out", ("segments",))
+    if metric.any_size or metric.cause == "drift":
+        raise ConfigError(f"{metric.name} says nothing of a difference between groups; leave groups out", ("groups",))
+
+
 def _check_costs(metric: Metric, config: ModelConfig) -> None:
     if metric.costs and config.costs is None:
         raise ConfigError(
@@ -141,7 +177,7 @@ def shown(config: ModelConfig) -> list[Watch]:
     judged."""
     without = config.costs is None
     known, kinds = of_task(config.task), model_columns(config)
-    wanted = [(name, m.column) for name, m in known.items() if m.labels and not (m.costs and without)]
+    wanted = [(name, m.column) for name, m in known.items() if m.labels and not m.groups and not (m.costs and without)]
     wanted += [(name, known[name].column) for name in (f"estimated_{one}" for one in ESTIMATES) if name in known]
     wanted += [(name, "latency_ms") for name in ("p50", "p95", "p99")] + [
         ("error_rate", "status"),
@@ -215,10 +251,11 @@ def measure(
     watch: Watch, subject: Subject, model: str, version: str, window: Window, config: str, because: tuple[str, ...]
 ) -> Point:
     """The point of one look: the metric's value and interval, or those of its change against the baseline."""
-    estimate = watch.metric.compute(subject, watch.alpha)
+    compute = partial(fairness.between_groups, watch.metric) if _compares(watch) else watch.metric.compute
+    estimate = compute(subject, watch.alpha)
     monitor = watch.monitor
     if monitor and monitor.relative:
-        before = watch.metric.compute(subject.of_baseline, watch.alpha)
+        before = compute(subject.of_baseline, watch.alpha)
         change = difference if monitor.relative == "difference" else ratio
         estimate = change(estimate, before).about(**estimate.detail)
     if monitor and watch.metric.cause in ("drift", "changed format") and _outside(monitor, estimate.low, estimate.high):
@@ -266,6 +303,10 @@ def _labelled(column: str, subject: Subject) -> int:
     if column in (*ERRORS, "label") and subject.current is not None:
         return subject.n - subject.current.missing
     return sum(profile.n for profile in subject.labelled.values())
+
+
+def _compares(watch: Watch) -> bool:
+    return watch.monitor is not None and bool(watch.monitor.grouping)
 
 
 def judge(monitor: MonitorConfig, metric: Metric, point: Point, label_coverage: float) -> Verdict:

@@ -395,6 +395,7 @@ class Subject:
 
     `labelled` are the current profiles of the column by label ("0" and "1" of a score), `baseline_labelled` the
     baseline's. `beside` are the subjects of other columns that the metric asks for, in the same rows, by name.
+    `groups` are the subjects of the segments that are compared, by name.
     `grains` counts the grains that each side covers, for rates per grain. `parts` are the column's profiles grain by
     grain, of the window and of as long before it, for finding when a change began. `contract` is what was agreed about
     the column, and `costs` what the model's predictions cost by how they turn out. `expected` stand for
@@ -414,6 +415,7 @@ class Subject:
     costs: CostsConfig | None = None
     beside: Mapping[str, Subject] = field(default_factory=dict)
     expected: Scores | None = None
+    groups: Mapping[str, Subject] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -450,6 +452,7 @@ class Subject:
             self.baseline, None, self.grid, self.threshold, self.baseline_grains, 0, self.baseline_labelled,
             self.baseline_labelled, contract=self.contract, costs=self.costs,
             beside={name: subject.of_baseline for name, subject in self.beside.items()},
+            groups={name: subject.of_baseline for name, subject in self.groups.items()},
         )  # fmt: skip
 
     @property

@@ -251,6 +251,10 @@ class MonitorConfig(Strict):
 
     With `segments` it looks at all rows and at each segment of the model; each of these looks counts in the alarm
     budget and needs `min_rows` of its own.
+
+    With `groups`, one of the model's segments such as `gender` or `[gender, age_group]`, it looks at how far the groups
+    lie apart: of a metric of groups, such as `four_fifths`, its value, and of any other, such as `recall`, the greatest
+    difference between two groups. That is one look however many groups there are; the interval allows for it.
     """
 
     name: str = Field(min_length=1, max_length=80)
@@ -262,6 +266,7 @@ class MonitorConfig(Strict):
     relative: Literal["difference", "ratio"] | None = None
     baseline: Baseline = None
     segments: bool = False
+    groups: str | tuple[str, ...] | None = None
     severity: Severity = Severity.P2
     min_rows: int = Field(default=50, ge=1)
 
@@ -290,6 +295,11 @@ class MonitorConfig(Strict):
             return tuple(Window(window.start - shift, window.end - shift) for shift in shifts)
         length = window.length if isinstance(self.baseline, str) else self.baseline
         return (Window(window.start - length, window.start),)
+
+    @property
+    def grouping(self) -> tuple[str, ...]:
+        """The columns whose groups are compared; none where none are."""
+        return (self.groups,) if isinstance(self.groups, str) else self.groups or ()
 
     @property
     def limit(self) -> float:

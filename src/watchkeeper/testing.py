@@ -174,7 +174,8 @@ def _subject(
         sides = {str(label): profile(name, label) for label in (0, 1)}
         return {label: side for label, side in sides.items() if side is not None and side.n}
 
-    return Subject(profile(current), profile(baseline), grid, 0.5, 1, 4, labelled(current), labelled(baseline))
+    made = Subject(profile(current), profile(baseline), grid, 0.5, 1, 4, labelled(current), labelled(baseline))
+    return replace(made, groups={"one": made, "other": made.of_baseline}) if metric.groups else made
 
 
 NOW = datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)

@@ -31,6 +31,7 @@ class Metric:
         compute: `(subject, alpha) -> Estimate`, with error `alpha` on each side.
         costs: whether it needs the model's `costs`.
         tasks: the tasks of the models that it fits. Metrics of different tasks may bear the same name.
+        groups: for a metric that compares groups, the metrics that it compares them by.
         beside: the columns that it needs beside its own; one that ends with a colon stands for all that begin with it.
         baseline_labels: whether it needs the baseline's labels, though the baseline is not what it compares with.
     """
@@ -49,6 +50,7 @@ class Metric:
     tasks: frozenset[Task] = frozenset(Task)
     beside: tuple[str, ...] = ()
     baseline_labels: bool = False
+    groups: tuple[str, ...] = ()
 
     @property
     def usual(self) -> frozenset[Kind]:
@@ -75,6 +77,7 @@ def metric(
     tasks: tuple[Task, ...] | None = None,
     beside: tuple[str, ...] = (),
     baseline_labels: bool = False,
+    groups: tuple[str, ...] = (),
 ) -> Callable[[Compute], Compute]:
     """Register a function as the metric of its own name. Without `tasks` it fits them all; on the score, only binary
     classifiers."""
@@ -84,7 +87,7 @@ def metric(
         fitting = frozenset(tasks or ([Task.BINARY] if column == "score" else Task))
         made = Metric(
             name, title, cause, frozenset(kinds), column, needs_baseline, labels, any_size, unit, compute, costs,
-            fitting, beside, baseline_labels,
+            fitting, beside, baseline_labels, groups,
         )  # fmt: skip
         METRICS.setdefault(name, made)
         for task in fitting:

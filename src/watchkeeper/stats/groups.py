@@ -37,6 +37,8 @@ FEW = 10
 """Counted or other rows of a group from which variances are recovered. Of all pairs of 40 to 300 rows with 3 % to 95 %
 the end that a limit is held against then misses no more often than it says at error 0.001, by enumeration."""
 
+TRUE_POSITIVE, FALSE_POSITIVE = "true positive rate", "false positive rate"
+
 Groups = Mapping[str, Confusion]
 Shares = Mapping[str, tuple[float, float]]
 """Of each group, by name, how many rows are counted, and of how many."""
@@ -91,7 +93,7 @@ def odds(true_positive: Shares, false_positive: Shares, alpha: float, least: int
 
     Its low end is the greater one, among which the error is divided; its high end needs no correction.
     """
-    both = {"true positive rate": true_positive, "false positive rate": false_positive}
+    both = {TRUE_POSITIVE: true_positive, FALSE_POSITIVE: false_positive}
     lows = {rate: difference_of_shares(shares, alpha / 2, least) for rate, shares in both.items()}
     gaps = {rate: gap.value for rate, gap in lows.items() if gap.value is not None}
     rows = int(sum(of for _, of in (*true_positive.values(), *false_positive.values())))
