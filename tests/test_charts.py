@@ -13,10 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scored_rows import EMPTY, sample, scores_of
 from watchkeeper import charts
 from watchkeeper.profiles import Profile, categorical, numeric
 from watchkeeper.records import Point
+from watchkeeper.stats.calibration import by_mass
 from watchkeeper.stats.grid import NULL, Grid
+from watchkeeper.stats.scores import precision_recall_band, roc_band
 from watchkeeper.windows import DAY, Window
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -59,6 +62,7 @@ def look(hour: int, **change: Any) -> dict[str, Any]:
     } | change  # fmt: skip
 
 
+SCORED = [scores_of(*sample(3000, seed)) for seed in range(2)]
 PERFORMANCE = [point(d, 0.4 + d / 100, metric="log_loss", column="score", version="v1", monitor="") for d in range(9)]
 CHAMPIONS = [(START - DAY, "v1"), (START + 5 * DAY, "v2")]
 LATENCY = [
@@ -85,6 +89,11 @@ def figures() -> Iterator[tuple[str, charts.Figure]]:
         charts.values_over_time([(START + d * DAY, 0.1) for d in range(5)], "Missing", "missing", share=True),
     )
     yield "arms", charts.arms([look(1), look(2, share=0.25)])
+    two = {"reference": SCORED[0], "the last days": SCORED[1]}
+    yield "ROC", charts.roc({name: roc_band(s, 0.025) for name, s in two.items()})
+    yield "precision and recall", charts.precision_recall({n: precision_recall_band(s, 0.025) for n, s in two.items()})
+    yield "reliability", charts.reliability({name: by_mass(s, 0.025) for name, s in two.items()})
+    yield "confusion", charts.confusion(["cat", "dog"], np.array([[8.0, 1.0, 1.0], [2.0, 5.0, 0.0]]))
 
 
 ALL = dict(figures())
@@ -135,6 +144,10 @@ def test_series_are_named_where_there_are_several(name: str) -> None:
         charts.values_over_time([(START, None)], "Mean", "mean"),
         charts.arms([]),
         charts.arms([look(1, difference=None)]),
+        charts.roc({"nothing": roc_band(EMPTY, 0.025)}),
+        charts.precision_recall({}),
+        charts.reliability({"nothing": by_mass(EMPTY, 0.025)}),
+        charts.confusion(["cat", "dog"], np.zeros((2, 2))),
     ],
 )
 def test_nothing_to_draw_is_said(figure: charts.Figure) -> None:
@@ -300,3 +313,22 @@ def test_every_colour_can_be_seen_in_every_theme(theme: str) -> None:
     assert all(contrast(colour, paper) >= 3 for colour in (*charts.SERIES, charts.GREY, charts.ALARM))
     assert contrast(layout["font"]["color"], paper) >= 7
     assert contrast(layout["xaxis"]["tickfont"]["color"], paper) >= 4.5
+
+
+def test_a_curve_is_drawn_with_few_points_between_the_edges_of_its_band() -> None:
+    figure = charts.roc({"now": roc_band(SCORED[0], 0.025)})
+    band, line = figure["data"]
+    assert len(line["x"]) <= 201
+    assert (line["x"][0], line["y"][0], line["x"][-1], line["y"][-1]) == (0, 0, 100, 100)
+    assert len(band["x"]) == 2 * len(line["x"])
+    assert line["customdata"][0][0] is None  # the threshold above all scores
+    for x, y, (_, x_low, x_high, y_low, y_high) in zip(line["x"], line["y"], line["customdata"], strict=True):
+        assert x_low <= x <= x_high
+        assert y_low <= y <= y_high
+
+
+def test_a_confusion_matrix_is_in_shares_of_the_label() -> None:
+    cells = charts.confusion(["cat", "dog"], np.array([[8.0, 1.0, 1.0], [3.0, 5.0, 0.0]]))["data"][0]
+    assert cells["z"] == [[80, 10, 10], [37.5, 62.5, 0]]
+    assert cells["text"] == [["8", "1", "1"], ["3", "5", "0"]]
+    assert (cells["x"], cells["y"]) == (["cat", "dog", "(other)"], ["cat", "dog"])

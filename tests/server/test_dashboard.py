@@ -70,6 +70,7 @@ def paths(ids: fraud_story.Ids) -> list[str]:
         f"{MODEL}/columns/latency_ms", f"{MODEL}/columns/status", "/models/search-ranking/columns/position",
         "/incidents", "/incidents?state=resolved", "/incidents?state=all",
         f"/incidents/{ids.sentinel}", f"/incidents/{ids.drift}", f"/incidents/{ids.missing}",
+        f"{MODEL}/curves", f"{MODEL}/curves?days=90", "/models/search-ranking/curves",
         f"/rollouts/{ids.rollout}", f"/rollouts/{ids.waiting}",
     ]  # fmt: skip
 

@@ -4,6 +4,7 @@ The dashboard, the report and notebooks show the same ones. They carry the light
 holds both. Series differ in hue and in dashes, with a contrast of at least 3 to 1 on both themes. All times are UTC.
 """
 
+from watchkeeper.charts.curves import confusion, precision_recall, reliability, roc
 from watchkeeper.charts.distributions import distribution, gathered
 from watchkeeper.charts.drift import PSI_STEPS, by_drift, drift_map
 from watchkeeper.charts.figures import ALARM, BLUE, GREY, SERIES, THEMES, Figure, Unit, at, nothing, title_of, unit_of
@@ -13,6 +14,7 @@ from watchkeeper.charts.rollouts import arms
 
 __all__ = [
     "ALARM", "BLUE", "GREY", "PSI_STEPS", "SERIES", "THEMES", "Figure", "Unit", "arms", "at", "by_drift",
-    "distribution", "drift_map", "gathered", "latency", "metric_over_time", "nothing", "performance_over_time",
-    "quantiles_by_period", "shares_by_period", "title_of", "unit_of", "values_over_time", "volume",
+    "confusion", "distribution", "drift_map", "gathered", "latency", "metric_over_time", "nothing",
+    "performance_over_time", "precision_recall", "quantiles_by_period", "reliability", "roc", "shares_by_period",
+    "title_of", "unit_of", "values_over_time", "volume",
 ]  # fmt: skip

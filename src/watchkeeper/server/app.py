@@ -14,7 +14,18 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from watchkeeper.errors import QuestionError, StateError, WatchkeeperError
-from watchkeeper.server import answers, api, assets, cloudevents, erasures, incident_pages, ingest, pages, quarantine
+from watchkeeper.server import (
+    answers,
+    api,
+    assets,
+    cloudevents,
+    curve_pages,
+    erasures,
+    incident_pages,
+    ingest,
+    pages,
+    quarantine,
+)
 from watchkeeper.server.access import Access
 from watchkeeper.server.commit import Committer
 from watchkeeper.server.rendering import page
@@ -25,8 +36,8 @@ from watchkeeper.store.state import State
 __all__ = ["ROUTERS", "Operations", "create_app"]
 
 ROUTERS = (
-    ingest.router, cloudevents.router, pages.router, incident_pages.router, api.router, answers.router,
-    erasures.router, quarantine.router, assets.router,
+    ingest.router, cloudevents.router, pages.router, incident_pages.router, curve_pages.router, api.router,
+    answers.router, erasures.router, quarantine.router, assets.router,
 )  # fmt: skip
 """The routes are tried in this order, so those that are asked for most come first."""
 MACHINES = ("/api/", "/v1/", "/healthz", "/static/")
