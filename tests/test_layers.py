@@ -26,6 +26,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "monitors",
         "policy",
         "history",
+        "late",
         "segments",
         "incidents",
         "diagnosis",

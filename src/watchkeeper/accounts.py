@@ -14,8 +14,9 @@ from watchkeeper.profiles import Profile, merge
 from watchkeeper.records import ALL
 from watchkeeper.schema import ModelConfig
 from watchkeeper.store.joins import joins
-from watchkeeper.store.log import ARRIVAL_LAG, LABEL_DELAY, Log
+from watchkeeper.store.log import Log
 from watchkeeper.store.state import State, Transaction
+from watchkeeper.store.times import ARRIVAL_LAG, LABEL_DELAY
 from watchkeeper.summaries import quantiles
 from watchkeeper.windows import Window, floor
 

@@ -20,6 +20,7 @@ from watchkeeper import (
     diagnosis,
     incidents,
     keeping,
+    late,
     monitors,
     notify,
     summarising,
@@ -46,7 +47,7 @@ from watchkeeper.records import (
 from watchkeeper.registry import Registry
 from watchkeeper.schema import Config, ModelConfig
 from watchkeeper.segments import is_named
-from watchkeeper.store import log, places, privacy
+from watchkeeper.store import log, places, privacy, times
 from watchkeeper.store.arrivals import Batch
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.state import Transaction
@@ -195,16 +196,19 @@ class Engine:
         due = [
             (watch, window)
             for watch in self._watches(tx, name, model)
-            for late in [late_rows | late_labels if watch.metric.labels else late_rows]
-            for end in _ends(watch, model, last, horizon, late)
+            for again in [late_rows | late_labels if watch.metric.labels and watch.early is None else late_rows]
+            for end in _ends(watch, model, last, horizon, again)
             for window in [_window(watch, model, end)]
             if window.start >= span[0]
         ]
+        if horizon > last or judged is None:
+            early = _provisional(self._watches(tx, name, model), model, horizon)
+            due += [(watch, window) for watch, window in early if window.start >= span[0]]
         tx.set_cursor(name, "judged", horizon.isoformat())
         tx.set_cursor(name, summarising.LATE, "[[], []]")
         if not due:
             return []
-        history = self._history(tx, name, model, due, span[0])
+        history = self._history(tx, name, model, due, span[0], now)
         points = []
         for watch, window in due:
             for version in history.versions(window) if watch.by_version else [ALL]:
@@ -222,14 +226,23 @@ class Engine:
 
     @staticmethod
     def _history(
-        tx: Transaction, name: str, model: ModelConfig, due: Sequence[tuple[Watch, Window]], since: datetime
+        tx: Transaction,
+        name: str,
+        model: ModelConfig,
+        due: Sequence[tuple[Watch, Window]],
+        since: datetime,
+        now: datetime,
     ) -> History:
         """All the profiles that the looks read, baselines included, and no others."""
         read = {part for watch, window in due for part in (seen(window), *_before(watch, window))}
         champions = tx.champions(name)
         segment = None if any(watch.segment or watch.groups for watch, _ in due) else ALL
+        kept = [one for stretch in together(read) for one in tx.profiles(name, stretch, segment)]
+        immature = any(watch.metric.labels and window.end + model.label_delay > now for watch, window in due)
+        learnt = Window(now - late.MATURITIES * model.label_delay - model.grain_length, now)
+        lags = tx.profiles(name, learnt, column=times.LABEL_LAG) if immature else []
         return History(
-            [kept for stretch in together(read) for kept in tx.profiles(name, stretch, segment)],
+            late.fill(kept, model.unlabelled, model.grain_length, now),
             tx.profiles(name, None, segment, version=[version for _, version in champions]),
             champions,
             tx.grids(name),
@@ -237,6 +250,7 @@ class Engine:
             model.threshold,
             since,
             model.costs,
+            late.Late(lags, model, now) if immature else None,
         )
 
     # 4. judge
@@ -414,24 +428,30 @@ def _window(watch: Watch, model: ModelConfig, end: datetime) -> Window:
     return Window(end - watch.window, end)
 
 
+def _provisional(watches: Iterable[Watch], model: ModelConfig, end: datetime) -> Iterable[tuple[Watch, Window]]:
+    """The windows of shown label metrics that are looked at, at this time, before their labels are mature."""
+    waiting = [watch for watch in watches if watch.metric.labels and watch.column == late.SCORE and not watch.monitor]
+    return [(w, Window(end - age - w.window, end - age)) for w in waiting for age in late.ages(model)]
+
+
 def _before(watch: Watch, window: Window) -> tuple[Window, ...]:
     return watch.monitor.before(window) if watch.monitor else ()
 
 
 def _ends(
-    watch: Watch, model: ModelConfig, last: datetime, horizon: datetime, late: Iterable[datetime]
+    watch: Watch, model: ModelConfig, last: datetime, horizon: datetime, again: Iterable[datetime]
 ) -> list[datetime]:
     """When a watch looks: at each grain's end after `last` up to `horizon`, and again at those not after `last` whose
     windows hold a late grain."""
     grain, delay = model.grain_length, _delay(watch, model)
-    again = {
+    retaken = {
         end
-        for at in late
+        for at in again
         for end in starts(Window(at + grain + delay, at + watch.window + delay + grain), grain)
         if end <= last
     }
-    return [*sorted(again), *(starts(Window(last + grain, horizon + grain), grain) if last < horizon else ())]
+    return [*sorted(retaken), *(starts(Window(last + grain, horizon + grain), grain) if last < horizon else ())]
 
 
 def _delay(watch: Watch, model: ModelConfig) -> timedelta:
-    return model.label_delay if watch.metric.labels else timedelta(0)
+    return (watch.early or model.label_delay) if watch.metric.labels else timedelta(0)

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from watchkeeper.late import LABELS, SCORE, Late
 from watchkeeper.metrics import fits
 from watchkeeper.monitors import Watch
 from watchkeeper.profiles import Key, Profile, Subject, merge
 from watchkeeper.records import ALL
 from watchkeeper.schema import Ago, CostsConfig, Kind, MonitorConfig
 from watchkeeper.stats.grid import Grid
+from watchkeeper.stats.lags import Correction
 from watchkeeper.windows import Window
 
 Merged = tuple[Profile | None, tuple[str, ...]]
@@ -36,6 +38,7 @@ class History:
     Args:
         grains: those of every window that will be asked for, baselines included.
         since: the start of the model's first grain; what was before is not known, and what is missing since was silent.
+        late: what is known of labels that are still to come; without it all windows count as mature.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class History:
         threshold: float,
         since: datetime,
         costs: CostsConfig | None = None,
+        late: Late | None = None,
     ) -> None:
         self._grains: dict[Place, list[tuple[datetime, Key, Profile]]] = defaultdict(list)
         for key, profile in grains:
@@ -59,11 +63,12 @@ class History:
             (k.version, (k.segment, k.column, k.label)): (p, (k.id,)) for k, p in references
         }
         self._champions, self._grids, self._grain, self._threshold = champions, grids, grain, threshold
-        self._since, self._costs = since, costs
+        self._since, self._costs, self._late = since, costs, late
         self._labels: dict[tuple[str, str], set[str]] = defaultdict(set)
         for segment, column, label in (*self._grains, *(place for _, place in self._references)):
             self._labels[segment, column] |= {label} - {ALL}
         self._merged: dict[tuple[Place, Window, str], Merged] = {}
+        self._corrections: dict[tuple[str, Window, str], Correction | None] = {}
 
     def versions(self, window: Window) -> list[str]:
         """The versions that answered in the window."""
@@ -102,6 +107,9 @@ class History:
         labels = sorted(self._labels[watch.segment, watch.column]) if by_label else ()
         now = {label: self._merge(_place(watch, label), window, version) for label in (ALL, *labels)}
         then, before = self._baseline(watch, window, version, (ALL, *labels))
+        late = (
+            self._late if labels and watch.column == SCORE and self._late and self._late.immature(window.end) else None
+        )
         subject = Subject(
             current=now[ALL][0],
             baseline=then[ALL][0],
@@ -114,8 +122,17 @@ class History:
             parts=() if _seasonal(watch) else self._parts(_place(watch, ALL), seen(window), version),
             contract=watch.contract,
             costs=self._costs,
+            provisional=late is not None,
+            correction=self._correction(late, watch, window, version) if late else None,
         )
         return subject, tuple(one for _, ids in (*now.values(), *then.values()) for one in ids)
+
+    def _correction(self, late: Late, watch: Watch, window: Window, version: str) -> Correction | None:
+        asked = watch.segment, window, version
+        if asked not in self._corrections:
+            parts = {label: self._within(_place(watch, label), window, version) for label in (ALL, *LABELS)}
+            self._corrections[asked] = late.correction(self._grids[SCORE], parts[ALL], parts)
+        return self._corrections[asked]
 
     def _baseline(
         self, watch: Watch, window: Window, version: str, labels: Sequence[str]

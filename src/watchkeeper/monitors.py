@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from watchkeeper import policy
+from watchkeeper import late, policy
 from watchkeeper.errors import ConfigError, did_you_mean
 from watchkeeper.metrics import (
     METRICS,
@@ -43,6 +43,8 @@ load_plugins()
 MONTH = timedelta(days=30)
 LARGEST_ERROR = 0.05
 """No look is less confident than this, however generous the budget."""
+EARLY = "(early)"
+"""Ends the name of a monitor that looks before the labels are mature."""
 SHOWN = 0.025
 """Error on each side of the intervals of values that are shown and not judged."""
 ESTIMATES = ("accuracy", "precision", "recall", "f1", "auc", "log_loss")
@@ -77,6 +79,11 @@ class Watch:
         """Whether there is what to look at: no estimate is shown of a model whose reference has no labels."""
         return self.monitor is not None or not self.metric.baseline_labels or bool(subject.baseline_labelled)
 
+    @property
+    def early(self) -> timedelta | None:
+        """How long after the predictions it looks, where that is before their labels are mature."""
+        return self.monitor.early if self.monitor else None
+
 
 def plan(config: ModelConfig, segmentations: Iterable[Segmentation] = ()) -> list[Watch]:
     """Every look that the configuration asks for, with its share of the alarm budget.
@@ -95,7 +102,8 @@ def plan(config: ModelConfig, segmentations: Iterable[Segmentation] = ()) -> lis
             _check_segments(monitor, config)
             _check_groups(monitor, metric, config)
             _check_costs(metric, config)
-            pairs += [(monitor, metric, column, kind) for column, kind in _columns(monitor, metric, config)]
+            looks_at = _columns(monitor, metric, config)
+            pairs += [(one, metric, column, kind) for one in _twice(monitor, metric) for column, kind in looks_at]
         except ConfigError as problem:
             raise ConfigError(f'monitor "{monitor.name}": {problem}', ("monitors", i, *problem.path)) from problem
     if config.retrain is not None:
@@ -125,6 +133,20 @@ def _monitors(config: ModelConfig) -> Iterable[MonitorConfig]:
     if config.monitors is not None:
         return config.monitors
     return [m.model_copy(update={"segments": bool(config.segments)}) for m in policy.for_model(config)]
+
+
+def _twice(monitor: MonitorConfig, metric: Metric) -> list[MonitorConfig]:
+    """A monitor, and what looks before it does if that is asked for."""
+    if monitor.early is None:
+        return [monitor]
+    if not metric.labels or metric.column != late.SCORE or monitor.groups:
+        raise ConfigError(
+            f"{metric.name} waits for no labels of a score, so it is not early; leave early out", ("early",)
+        )
+    return [
+        monitor.model_copy(update={"early": None}),
+        monitor.model_copy(update={"name": f"{monitor.name} {EARLY}"}),
+    ]
 
 
 def _segments(monitor: MonitorConfig, column: str, segmentations: Iterable[Segmentation]) -> list[str]:
@@ -252,7 +274,7 @@ def measure(
 ) -> Point:
     """The point of one look: the metric's value and interval, or those of its change against the baseline."""
     compute = partial(fairness.between_groups, watch.metric) if _compares(watch) else watch.metric.compute
-    estimate = compute(subject, watch.alpha)
+    estimate = late.estimate(compute, subject, watch.alpha)
     monitor = watch.monitor
     if monitor and monitor.relative:
         before = compute(subject.of_baseline, watch.alpha)
@@ -315,7 +337,7 @@ def judge(monitor: MonitorConfig, metric: Metric, point: Point, label_coverage: 
     Args:
         label_coverage: the share of labelled predictions from which a label metric counts as mature.
     """
-    status, reason = _status(monitor, metric, point, label_coverage)
+    status, reason = _status(monitor, metric, point, 0.0 if monitor.early else label_coverage)
     return Verdict(
         id=row_id("verdict", point.id),
         model=point.model,

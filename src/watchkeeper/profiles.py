@@ -18,6 +18,7 @@ from watchkeeper.records import row_id
 from watchkeeper.schema import ColumnConfig, CostsConfig, Kind
 from watchkeeper.stats.distances import aligned
 from watchkeeper.stats.grid import NAN, NULL, SENTINEL, Floats, Grid, Ints
+from watchkeeper.stats.lags import Correction
 from watchkeeper.stats.scores import Scores
 
 FORMAT = 3
@@ -399,7 +400,8 @@ class Subject:
     `grains` counts the grains that each side covers, for rates per grain. `parts` are the column's profiles grain by
     grain, of the window and of as long before it, for finding when a change began. `contract` is what was agreed about
     the column, and `costs` what the model's predictions cost by how they turn out. `expected` stand for
-    the labels where these are only estimated.
+    the labels where these are only estimated. A `provisional` subject is of a window whose labels
+    are not all known yet, and its `correction` what the known ones say of all, if that can be said.
     """
 
     current: Profile | None
@@ -416,6 +418,8 @@ class Subject:
     beside: Mapping[str, Subject] = field(default_factory=dict)
     expected: Scores | None = None
     groups: Mapping[str, Subject] = field(default_factory=dict)
+    provisional: bool = False
+    correction: Correction | None = None
 
     @property
     def n(self) -> int:

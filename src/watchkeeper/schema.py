@@ -29,6 +29,7 @@ from watchkeeper.settings import (
     RetentionConfig,
     StoreConfig,
     Strict,
+    UnlabelledConfig,
     duration,
 )
 from watchkeeper.windows import DAY, GRAINS, Window, parse_duration, show_duration
@@ -255,6 +256,10 @@ class MonitorConfig(Strict):
     With `groups`, one of the model's segments such as `gender` or `[gender, age_group]`, it looks at how far the groups
     lie apart: of a metric of groups, such as `four_fifths`, its value, and of any other, such as `recall`, the greatest
     difference between two groups. That is one look however many groups there are; the interval allows for it.
+
+    With `early` a metric that needs labels is judged a second time, before that: so long after the predictions, by the
+    labels that are known by then, corrected for those that are not. These looks are a monitor of their own, whose name
+    ends in "(early)", and count in the alarm budget. Without it nothing is judged before `label_delay` is over.
     """
 
     name: str = Field(min_length=1, max_length=80)
@@ -269,6 +274,7 @@ class MonitorConfig(Strict):
     groups: str | tuple[str, ...] | None = None
     severity: Severity = Severity.P2
     min_rows: int = Field(default=50, ge=1)
+    early: Duration | None = None
 
     @model_validator(mode="after")
     def _one_limit(self) -> MonitorConfig:
@@ -406,6 +412,7 @@ class ModelConfig(Strict):
     number). `threshold`, `costs`, `retrain`, `rollout`, `fallback_score` and `events` are for binary classifiers.
     `grain` is the length of time that one stored summary covers. `label_delay` is how long labels take:
     performance is judged that much later, and only where `label_coverage` of the predictions have theirs.
+    `unlabelled` says what predictions count as that never get a label: no click is a no.
     `threshold` is the score from which on a prediction is positive, and `costs` what predictions cost by how they turn
     out.
     `alarm_budget` is the number of false alarms of each severity that may be expected in 30 days.
@@ -428,6 +435,7 @@ class ModelConfig(Strict):
     costs: CostsConfig | None = None
     label_delay: Duration = DAY
     label_coverage: float = Field(default=0.8, gt=0, le=1)
+    unlabelled: UnlabelledConfig | None = None
     alarm_budget: dict[Severity, float] = Field(default={Severity.P0: 0.1, Severity.P1: 0.5, Severity.P2: 2.0})
     monitors: tuple[MonitorConfig, ...] | None = None
     resolve_after: Duration = timedelta(days=3)
@@ -466,6 +474,21 @@ class ModelConfig(Strict):
                 )
         if self.label_delay % self.grain_length:
             raise ValueError(f"label_delay must be a multiple of the grain {self.grain}")
+        for i, monitor in enumerate(self.monitors or ()):
+            if monitor.early and (monitor.early % self.grain_length or monitor.early >= self.label_delay):
+                raise ConfigError(
+                    f"must be a multiple of the grain {self.grain} and shorter than label_delay,"
+                    f" {show_duration(self.label_delay)}; found {show_duration(monitor.early)}",
+                    ("monitors", i, "early"),
+                )
+        if self.unlabelled and self.task is not Task.BINARY:
+            raise ConfigError("is for binary models, whose labels are 0 and 1; leave it out", ("unlabelled",))
+        if self.unlabelled and self.unlabelled.after > self.label_delay:
+            raise ConfigError(
+                f"must not be longer than label_delay, {show_duration(self.label_delay)}, when performance is judged;"
+                f" found {show_duration(self.unlabelled.after)}",
+                ("unlabelled", "after"),
+            )
         names = [m.name for m in self.monitors or ()]
         for name in names:
             if names.count(name) > 1:

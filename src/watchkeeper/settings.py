@@ -26,6 +26,17 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class UnlabelledConfig(Strict):
+    """What predictions count as that have no label `after` so long: "no click within 24 hours is a no".
+
+    A label that comes later still counts, and what was measured is measured again. Before that time only the other
+    label can be known, and performance is estimated from those that are.
+    """
+
+    label: Literal[0, 1] = 0
+    after: Duration
+
+
 class PrivacyConfig(Strict):
     """What is kept of a model's fields that are no features.
 

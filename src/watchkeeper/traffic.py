@@ -13,17 +13,19 @@ import pyarrow.compute as pc
 from watchkeeper import incidents, rollouts, timeline
 from watchkeeper.errors import ConflictError, DataError, ModelError, StateError
 from watchkeeper.incidents import ENGINE
+from watchkeeper.late import fill
 from watchkeeper.profiles import Key, Profile, Subject, merge
 from watchkeeper.records import ALL, Action, Incident, IncidentState, Rollout, RolloutState
 from watchkeeper.registry import Registry, Route
 from watchkeeper.rollouts import ArmData
 from watchkeeper.schema import ERRORS, Config, Kind, ModelConfig, Task
 from watchkeeper.segments import Segmentation
+from watchkeeper.stats import lags
 from watchkeeper.stats.grid import Grid
 from watchkeeper.stats.scores import log_loss_arm
 from watchkeeper.stats.sequential import Arm
 from watchkeeper.store.labelled import with_errors
-from watchkeeper.store.log import ARRIVAL_LAG, LABEL_DELAY, Log
+from watchkeeper.store.log import Log
 from watchkeeper.store.sources import (
     Part,
     Plan,
@@ -37,6 +39,7 @@ from watchkeeper.store.sources import (
 )
 from watchkeeper.store.state import Transaction
 from watchkeeper.store.tallies import fit_grids
+from watchkeeper.store.times import ARRIVAL_LAG, LABEL_DELAY, LABEL_LAG
 from watchkeeper.tasks import NEGATIVE, POSITIVE, known_with_label, model_columns, score_columns
 from watchkeeper.windows import Window, floor
 
@@ -79,7 +82,8 @@ def plans(model: ModelConfig, grids: dict[str, Grid], known: dict[str, tuple[str
 def _of_task(model: ModelConfig, grids: dict[str, Grid]) -> list[Plan]:
     """How the columns are summarised that depend on the model's task."""
     if model.task is Task.BINARY:
-        return [Plan("score", Kind.NUMERIC, grids["score"], by_label=True)]
+        lag = Plan(LABEL_LAG, Kind.NUMERIC, lags.GRID, by_label=True)
+        return [Plan("score", Kind.NUMERIC, grids["score"], by_label=True), lag]
     if model.task is Task.MULTICLASS:
         classes = model.classes
         return [
@@ -328,7 +332,7 @@ def prove(tx: Transaction, config: Config, model: str, now: datetime) -> None:
         if seen is None or (rollout.looks and rollout.looks[-1]["until"] == horizon.isoformat()):
             continue
         grids = tx.grids(model)
-        kept = tx.profiles(model, seen, column=["score", "latency_ms", "status"])
+        kept = fill(tx.profiles(model, seen, column=["score", "latency_ms", "status"]), settings.unlabelled, grain, now)
         mature = horizon - settings.label_delay
         arms = [_arm(kept, version, stage, mature, grids["score"]) for version in (rollout.champion, rollout.candidate)]
         after, entry = rollouts.look(rollout, settings.rollout, arms[0], arms[1], grids, now, horizon)

@@ -17,7 +17,7 @@ from watchkeeper.events import RESOURCES, plain
 from watchkeeper.records import ALL
 from watchkeeper.schema import ERRORS, Feature, Kind, ModelConfig
 from watchkeeper.segments import Segmentation
-from watchkeeper.store import questions
+from watchkeeper.store import questions, times
 from watchkeeper.store.backends import Backend, quoted
 from watchkeeper.store.fitting import fitted, possible
 from watchkeeper.store.labelled import with_errors
@@ -59,12 +59,6 @@ _SHAPES = {"DOUBLE": "float64", "VARCHAR": "string", "TIMESTAMP": "timestamp", "
 
 Home = Callable[[str], str]
 """The table of a model that holds its rows of one sort."""
-LABEL_DELAY, ARRIVAL_LAG = "label_delay", "arrival_lag"
-_TIMES = {
-    LABEL_DELAY: "CAST(extract(epoch FROM known.known_at) - extract(epoch FROM chosen.event_time) AS FLOAT8)",
-    ARRIVAL_LAG: "CAST(extract(epoch FROM chosen.recorded_at) - extract(epoch FROM chosen.event_time) AS FLOAT8)",
-}
-"""Seconds from a prediction until its label was known, and until it was in the log; summarised for all rows alone."""
 _BATCH, _PARTED = "batch", "parted"
 """The temporary tables that the summarising expression reads: rows as they are, and parted into segments."""
 UNITS = {"1h": "hour", "1d": "day"}
@@ -429,10 +423,14 @@ class Log:
         watched = self._watched[model]
         needed |= {watched[plan.name].column if plan.name in watched else plan.name for plan in plans}
         needed |= {"prediction"} if needed.intersection(ERRORS) else set()
-        needed |= {"recorded_at"} if ARRIVAL_LAG in needed else set()
-        times = tuple(name for name in _TIMES if name in needed)
+        needed |= {"recorded_at"} if times.ARRIVAL_LAG in needed else set()
+        needed |= {"score"} if times.LABEL_LAG in needed else set()
+        waits = tuple(name for name in times.COLUMNS if name in needed)
         columns = tuple(name for name in self._stored(model) if name in needed)
-        shown = ", ".join([f"chosen.{quoted(name)}" for name in columns] + [f"{_TIMES[t]} AS {t}" for t in times])
+        shown = ", ".join(
+            [f"chosen.{quoted(name)}" for name in columns]
+            + [f"{times.sql(name, GRAINS[grain])} AS {name}" for name in waits]
+        )
         taken = ", ".join(map(quoted, dict.fromkeys([*self._carried, "event_time", *columns])))
         spans = " OR ".join(map(_within, together(grains)))
         self.backend.keep(
@@ -442,9 +440,9 @@ class Log:
             f" SELECT {shown}, date_trunc('{UNITS[grain]}', event_time) AS grain_start, known.label"
             f" FROM chosen LEFT JOIN known USING ({self._match})",
         )
-        columns = (*columns, *times)
+        columns = (*columns, *waits)
         parts = self._counts(model, _BATCH, columns, plans)
-        plans = tuple(plan for plan in plans if plan.name not in _TIMES)
+        plans = tuple(plan for plan in plans if plan.name not in times.COLUMNS)
         for segments in segmentations:
             with self.backend.known(_KNOWN, numbered(segments)):
                 self.backend.keep(_PARTED, self._parted(model, columns, segments))
@@ -479,7 +477,7 @@ class Log:
     def _shape(self, model: str, columns: Iterable[str]) -> dict[str, str]:
         """The columns of a batch that holds these columns of the predictions."""
         shapes = {**{name: _SHAPES[kind] for name, kind in self._stored(model).items()}, **self._carried}
-        shapes |= dict.fromkeys(_TIMES, "float64")
+        shapes |= dict.fromkeys(times.COLUMNS, "float64")
         return {
             **{name: shapes[name] for name in columns},
             "grain_start": "timestamp",
