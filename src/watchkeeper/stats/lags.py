@@ -36,7 +36,7 @@ LAGS = 2048
 """Lags that are told apart; the last one stands for all from there on."""
 GRID = Grid((0.0, float(BANDS * LAGS)), BANDS * LAGS, 1.0, ())
 """The grid of the column that holds band and lag as one number, `band * LAGS + lag`."""
-FEW = 100
+FEW = 40
 """Labels that a part of the scores holds at least to get a share of its own."""
 LEAST = 0.05
 """The share of a label that must be known by an age for the known ones to speak for all."""
@@ -152,8 +152,8 @@ class Side:
     Attributes:
         known: labels that are known, shape (bins,).
         counts: what they stand for, shape (bins,).
-        rows: what the counts' own variance is taken to be; where no label is known in some part of the scores, how
-            many are to be expected there, so that not knowing any is not taken for certainty.
+        rows: the counts that variances are taken from: with one known label more, anywhere, and where fewer are known
+            in a part of the scores than are to be expected, with those, so that not knowing any is no certainty.
         thinned: the variance that knowing only some labels adds, shape (bins,).
         shared: by part and lag, what the counts move by for one standard deviation of the factor there, shape
             (parts * lags, bins).
@@ -189,7 +189,7 @@ def side(known: Known, middle: Floats, found: Floats, ages: Sequence[float], who
     counts = (found * weight).sum(axis=0)
     thinned = (found * weight * np.maximum(weight - 1, 0)).sum(axis=0) * known.dispersion
     rows, every = counts.copy(), whole.sum(axis=0)
-    total = max(float(found.sum()), 1.0) / float(known.mass @ mean_share)
+    total = float(found.sum()) / float(known.mass @ mean_share)
     for i in range(number):
         here = part == i
         own, wanted = float(counts[here].sum()), total * float(known.mass[i])
@@ -199,6 +199,9 @@ def side(known: Known, middle: Floats, found: Floats, ages: Sequence[float], who
         extra = (wanted - own) * shape
         rows[here] += extra
         thinned[here] += extra * (1 / mean_share[i] - 1) * known.dispersion
+    for_one = 1 / float(known.mass @ mean_share)
+    anywhere = every / every.sum() * for_one
+    rows, thinned = rows + anywhere, thinned + anywhere * (for_one - 1) * known.dispersion
     lags = known.share.shape[1]
     before = np.asarray(ages, dtype=float)[:, None] < np.arange(lags)  # (grains, lags): factors that the weight holds
     moved = before.T.astype(float) @ (found * weight)  # (lags, bins)
@@ -283,7 +286,7 @@ def corrected(metric: Callable[[Scores], Estimate], correction: Correction) -> E
         own.rows if own is not None else counts
         for own, counts in zip(sides, (scores.negatives, scores.positives), strict=True)
     ]
-    slopes = [_slopes(metric, correction, label, rows[label], here.value) for label in (0, 1)]
+    slopes = _slopes(metric, replace(scores, negatives=rows[0], positives=rows[1]), correction.above)
     plain = sum(float(slope**2 @ count) for slope, count in zip(slopes, rows, strict=True))
     added = 0.0
     for label, own in enumerate(sides):
@@ -299,25 +302,20 @@ def corrected(metric: Callable[[Scores], Estimate], correction: Correction) -> E
     return Estimate(here.value, low, high, correction.plain.n, None, here.detail)
 
 
-def _slopes(
-    metric: Callable[[Scores], Estimate], correction: Correction, label: int, rows: Floats, value: float
-) -> Floats:
-    """How a metric changes with each bin's count of a label: the same for all bins of a cell."""
-    scores = correction.scores
-    cells = _cells(bands(scores.middle), correction.above, rows)
-    step = max(float(rows.sum()), 1.0) * STEP
-    slopes = np.zeros(len(rows))
-    for cell in np.unique(cells):
-        here = cells == cell
-        shape = np.where(here, rows, 0.0)
-        if not shape.sum():
-            continue
-        moved = shape * (step / shape.sum())
-        negatives = scores.negatives + moved if label == 0 else scores.negatives
-        positives = scores.positives + moved if label == 1 else scores.positives
-        found = metric(replace(scores, negatives=negatives, positives=positives)).value
-        slopes[here] = 0.0 if found is None else (found - value) / step
-    return slopes
+def _slopes(metric: Callable[[Scores], Estimate], scores: Scores, above: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """How a metric changes with each bin's negatives and positives: the same for all bins of a cell."""
+    here = metric(scores).value
+    found: tuple[Floats, Floats] = np.zeros(len(above)), np.zeros(len(above))
+    for slopes, rows, of in zip(found, (scores.negatives, scores.positives), ("negatives", "positives"), strict=True):
+        cells = _cells(bands(scores.middle), above, rows)
+        step = float(rows.sum()) * STEP
+        for cell in np.unique(cells):
+            chosen = cells == cell
+            held = float(rows[chosen].sum())
+            if held > 0 and here is not None:
+                moved = replace(scores, **{of: rows + np.where(chosen, rows * step / held, 0.0)})
+                slopes[chosen] = ((metric(moved).value or 0.0) - here) / step
+    return found
 
 
 def _cells(band: Ints, above: NDArray[np.bool_], rows: Floats) -> Ints:
