@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from sklearn import metrics
 
 from watchkeeper import events
 from watchkeeper.engine import Engine
 from watchkeeper.errors import ConfigError, StateError
+from watchkeeper.metrics import of_task
 from watchkeeper.profiles import Profile
-from watchkeeper.records import ALL
+from watchkeeper.records import ALL, Incident, Point, Status, Verdict
 from watchkeeper.schema import Config
+from watchkeeper.store import questions
 from watchkeeper.tasks import OTHER_CLASSES, model_columns
 from watchkeeper.windows import DAY, Window
 
@@ -213,6 +216,127 @@ def test_a_label_that_is_no_number_is_set_aside(keep: Any) -> None:
     keeper.tick(2)
     assert keeper.engine.log.totals("m")["set_aside"] == 3
     assert keeper.engine.log.totals("m")["labelled"] == 1
+
+
+# metrics
+
+
+def shown(keeper: Keeper, day: int = 0) -> dict[str, Point]:
+    """What is shown of a day, of all metrics of the version."""
+    at = START + day * DAY
+    with keeper.engine.state.snapshot() as tx:
+        found = tx.select(Point, model="m", version="v1", monitor="", window_end=at + DAY)
+    return {point.metric: point for point in found}
+
+
+def test_metrics_of_several_classes_are_those_of_scikit_learn(keep: Any) -> None:
+    keeper = keep(PETS)
+    rows, labels = pets()
+    keeper.log(rows, labels)
+    keeper.tick(3)
+    found = shown(keeper)
+    said = [row["prediction"] for row in rows]
+    given = np.array([[row["score"][name] for name in CLASSES] for row in rows])
+    exact = {
+        "accuracy": metrics.accuracy_score(labels, said),
+        "balanced_accuracy": metrics.balanced_accuracy_score(labels, said),
+        "macro_precision": metrics.precision_score(labels, said, average="macro"),
+        "macro_recall": metrics.recall_score(labels, said, average="macro"),
+        "macro_f1": metrics.f1_score(labels, said, average="macro"),
+        "weighted_f1": metrics.f1_score(labels, said, average="weighted"),
+        "weighted_precision": metrics.precision_score(labels, said, average="weighted"),
+        "micro_f1": metrics.f1_score(labels, said, average="micro"),
+        "kappa": metrics.cohen_kappa_score(labels, said),
+        "mcc": metrics.matthews_corrcoef(labels, said),
+    }
+    for name, value in exact.items():
+        assert found[name].value == pytest.approx(value, abs=1e-12), name
+    on_grid = {
+        "macro_auc": metrics.roc_auc_score(labels, given, multi_class="ovr", labels=CLASSES),
+        "weighted_auc": metrics.roc_auc_score(labels, given, multi_class="ovr", average="weighted", labels=CLASSES),
+        "log_loss": metrics.log_loss(labels, given, labels=CLASSES),
+    }
+    for name, value in on_grid.items():
+        assert found[name].value == pytest.approx(value, abs=5e-3), name
+    assert found["macro_f1"].detail["classes"]["cat"] == pytest.approx(
+        metrics.f1_score(labels, said, labels=["cat"], average="macro")
+    )
+    assert all(point.n == ROWS and point.coverage == 1 for point in found.values() if point.coverage is not None)
+
+
+def test_metrics_of_a_regression_are_those_of_scikit_learn_within_the_grids_width(keep: Any) -> None:
+    keeper = keep(PRICES)
+    rows, labels = prices()
+    keeper.log(rows, labels)
+    keeper.tick(3)
+    found = shown(keeper)
+    said = [row["prediction"] for row in rows]
+    exact = {
+        "mae": metrics.mean_absolute_error(labels, said),
+        "rmse": metrics.root_mean_squared_error(labels, said),
+        "median_absolute_error": metrics.median_absolute_error(labels, said),
+        "r2": metrics.r2_score(labels, said),
+        "explained_variance": metrics.explained_variance_score(labels, said),
+        "mape": metrics.mean_absolute_percentage_error(labels, said),
+        "quantile_loss_90": metrics.mean_pinball_loss(labels, said, alpha=0.9),
+        "bias": float(np.mean(np.array(said) - labels)),
+        "mean_label": float(np.mean(labels)),
+        "error_p95": float(np.quantile(np.array(said) - labels, 0.95)),
+    }
+    for name, value in exact.items():
+        open_ = found[name].detail["grid error"]
+        assert open_ < 0.05 * max(abs(value), 1.0), name
+        assert abs(found[name].value - value) <= open_ + 1e-12, name
+        assert found[name].low < value < found[name].high, name
+    assert found["mae"].coverage == 1
+
+
+def test_a_window_of_few_labels_says_so_whatever_the_task(keep: Any) -> None:
+    keeper = keep({**PRICES, "monitors": [{"name": "mae", "metric": "mae", "above": 0.5, "min_rows": 10}]})
+    rows, labels = prices()
+    keeper.log(rows, labels)
+    keeper.log(rows, [*labels[:60], *[None] * (ROWS - 60)], day=1)
+    keeper.tick(4)
+    with keeper.engine.state.snapshot() as tx:
+        verdicts = {v.window.start: v for v in tx.select(Verdict, model="m")}
+    assert verdicts[START].status is Status.BREACH
+    assert verdicts[START + DAY].status is Status.PROVISIONAL
+
+
+@pytest.mark.parametrize(("model", "rows"), [(PETS, pets), (PRICES, prices)])
+def test_metrics_of_a_day_without_labels_and_of_a_day_of_one_row_have_no_value_or_no_narrow_one(
+    keep: Any, model: dict[str, Any], rows: Any
+) -> None:
+    keeper = keep(model)
+    made, labels = rows()
+    keeper.log(made, labels)
+    keeper.log(made, [None] * ROWS, day=1)
+    keeper.log(made[:1], labels[:1], day=2)
+    keeper.tick(5)
+    nothing, one = shown(keeper, 1), shown(keeper, 2)
+    of_labels = [name for name, metric in of_task(config(model).models["m"].task).items() if metric.labels]
+    assert all(nothing[name].value is None and nothing[name].coverage == 0 for name in of_labels if name in nothing)
+    assert one["accuracy" if model is PETS else "mae"].n == 1
+    with keeper.engine.state.snapshot() as tx:
+        assert not tx.select(Incident, model="m", cause="performance")
+
+
+@pytest.mark.parametrize(("model", "rows"), [(PETS, pets), (PRICES, prices)])
+def test_predictions_can_be_asked_for_by_how_wrong_they_were(keep: Any, model: dict[str, Any], rows: Any) -> None:
+    keeper = keep(model)
+    made, labels = rows()
+    keeper.log(made, labels)
+    keeper.tick(1)
+    asked = questions.Question(order=questions.Order.ERROR, limit=5)
+    with keeper.engine.log.answer("m", asked) as batches:
+        found = batches.read_all().to_pylist()
+    places = [questions.place(asked, row).key for row in found]
+    assert places == sorted(places, reverse=True)
+    worst = max(
+        float(row["prediction"] != label) if model is PETS else abs(row["prediction"] - label)
+        for row, label in zip(made, labels, strict=True)
+    )
+    assert places[0] == worst
 
 
 # what does not fit

@@ -24,9 +24,11 @@ from watchkeeper.metrics import (
     fairness,
     find,
     load_plugins,
+    multiclass,
     of_task,
     performance,
     quality,
+    regression,
     service,
 )
 from watchkeeper.profiles import Subject
@@ -37,7 +39,7 @@ from watchkeeper.stats.estimates import difference, proportion, ratio
 from watchkeeper.tasks import model_columns
 from watchkeeper.windows import Window
 
-BUILT_IN = (quality, encoding, drift, performance, estimation, fairness, service)
+BUILT_IN = (quality, encoding, drift, performance, multiclass, regression, estimation, fairness, service)
 load_plugins()
 
 MONTH = timedelta(days=30)

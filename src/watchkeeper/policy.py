@@ -87,8 +87,11 @@ def _of_labels(task: Task) -> tuple[MonitorConfig, ...]:
             ("log loss", "log_loss", {"above": 0.05, "relative": "difference"}),
             ("AUC", "auc", {"below": -0.05, "relative": "difference"}),
         ),
-        Task.MULTICLASS: (),
-        Task.REGRESSION: (),
+        Task.MULTICLASS: (
+            ("accuracy", "accuracy", {"below": -0.05, "relative": "difference"}),
+            ("macro F1", "macro_f1", {"below": -0.05, "relative": "difference"}),
+        ),
+        Task.REGRESSION: (("mean absolute error", "mae", {"above": 1.2, "relative": "ratio"}),),
     }
     shared: dict[str, Any] = {"window": 7 * DAY, "severity": Severity.P1, "min_rows": 200}
     return tuple(MonitorConfig(name=name, metric=metric, **limit, **shared) for name, metric, limit in limits[task])

@@ -175,7 +175,22 @@ def _subject(
         return {label: side for label, side in sides.items() if side is not None and side.n}
 
     made = Subject(profile(current), profile(baseline), grid, 0.5, 1, 4, labelled(current), labelled(baseline))
+    made = replace(made, beside=_beside(metric, columns, current, baseline, parts, made))
     return replace(made, groups={"one": made, "other": made.of_baseline}) if metric.groups else made
+
+
+def _beside(
+    metric: Metric, columns: Columns, current: str | None, baseline: str | None, parts: int, found: Subject
+) -> dict[str, Subject]:
+    """What the metric looks at beside its column: the same rows for numbers, rows of the same sort for others."""
+    names = [f"{name}{i}" for name in metric.beside for i in ((0, 1) if name.endswith(":") else ("",))]
+    if columns is NUMERIC_COLUMNS or not names:
+        return dict.fromkeys(names, found)
+    here, before = (
+        name and (name if name in NUMERIC_COLUMNS else "some of everything") for name in (current, baseline)
+    )
+    numbers = _subject(replace(metric, beside=()), NUMERIC_COLUMNS, here, before, Grid.unit(), parts)
+    return dict.fromkeys(names, numbers)
 
 
 NOW = datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)

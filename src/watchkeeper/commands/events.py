@@ -124,7 +124,7 @@ def _columns(rows: pa.Table) -> tuple[list[Shown], list[str]]:
     """Title, cells and whether they are numbers, of the columns that fit the terminal; and the features that do not."""
     known = [name for name in HEADS if {*rows[name].unique().to_pylist()} - {None, USUAL.get(name)}]
     shown = [_column(rows[name], HEADS[name]) for name in known]
-    if "score" in known and "label" in known:
+    if "score" in known and "label" in known and pa.types.is_integer(rows.schema.field("label").type):
         errors = [
             "" if s is None or y is None else f"{abs(s - y):.4f}"
             for s, y in zip(rows["score"].to_pylist(), rows["label"].to_pylist(), strict=True)

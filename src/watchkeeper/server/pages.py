@@ -133,10 +133,11 @@ def model(
 ) -> HTMLResponse:
     config = served.model(model)
     days = days or (14 if config.grain == "1h" else 90)
-    check_choice("metric", metric, reads.PERFORMANCE)
+    performance = reads.PERFORMANCE[config.task]
+    check_choice("metric", metric, performance)
     drifts = drift_metrics(config)
     check_choice("drift metric", drift, drifts)
-    chosen, drifted = metric or reads.PERFORMANCE[0], drift or drifts[0]
+    chosen, drifted = metric or performance[0], drift or drifts[0]
     with served.state.snapshot() as tx:
         standing = reads.standing(tx, model, config)
         champions = tx.champions(model)
@@ -153,7 +154,7 @@ def model(
     return page(
         request, "model.html", name=model, config=config, standing=standing, health=health(standing),
         champions=champions, days=days, performance=performance_section(points, champions, chosen),
-        metric_links=links("metric", [(m, words.metric_title(m)) for m in reads.PERFORMANCE]),
+        metric_links=links("metric", [(m, words.metric_title(m)) for m in performance]),
         drift_links=links("drift", [(m, words.metric_title(m)) for m in drifts]),
         range_links=links("days", [(str(d), f"{d} days") for d in RANGES]),
         drift=drift_section(model, drift_points, drifted), service=service_section(service),

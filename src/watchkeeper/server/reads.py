@@ -25,7 +25,7 @@ from watchkeeper.records import (
     Transition,
     Verdict,
 )
-from watchkeeper.schema import Kind, ModelConfig
+from watchkeeper.schema import Kind, ModelConfig, Task
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store.state import TABLES, Transaction
 from watchkeeper.tasks import model_columns
@@ -35,7 +35,12 @@ POINTS, VERDICTS = TABLES[Point].c, TABLES[Verdict].c
 ALIVE = (IncidentState.OPEN, IncidentState.ACKNOWLEDGED)
 CAUSES = tuple(dict.fromkeys(metric.cause for metric in METRICS.values()))
 """Every cause that a known metric is a sign of."""
-PERFORMANCE = ("log_loss", "auc", "accuracy", "calibration_error", "positive_rate")
+PERFORMANCE = {
+    Task.BINARY: ("log_loss", "auc", "accuracy", "calibration_error", "positive_rate"),
+    Task.MULTICLASS: ("accuracy", "macro_f1", "log_loss", "macro_auc", "kappa"),
+    Task.REGRESSION: ("mae", "rmse", "bias", "r2", "mape"),
+}
+"""What a model's page shows of its performance, by task; the fleet shows the first of the first two that there is."""
 DRIFT = (
     "psi", "ks", "jensen_shannon", "wasserstein", "hellinger", "total_variation", "l_infinity", "chi_square",
     "cramer_von_mises", "anderson_darling",
@@ -96,7 +101,7 @@ class ColumnView:
 def standing(tx: Transaction, name: str, config: ModelConfig) -> Standing:
     champions = tx.champions(name)
     until = newest(tx, name)
-    spark_metric, spark = sparkline(tx, name, until, config) if until else (PERFORMANCE[0], [])
+    spark_metric, spark = sparkline(tx, name, until, config) if until else (PERFORMANCE[config.task][0], [])
     return Standing(
         name=name,
         champion=champions[-1] if champions else None,
@@ -154,11 +159,11 @@ def predictions_between(tx: Transaction, model: str, window: Window) -> int:
 
 def sparkline(tx: Transaction, model: str, until: datetime, config: ModelConfig) -> tuple[str, list[Point]]:
     """The last values of the first performance metric that there are any of, whatever the version."""
-    since = until - SPARK * DAY - config.label_delay
+    since, known = until - SPARK * DAY - config.label_delay, PERFORMANCE[config.task]
     found = tx.select(
-        Point, POINTS.window_end > since, model=model, monitor="", metric=list(PERFORMANCE[:2]), order="window_end"
+        Point, POINTS.window_end > since, model=model, monitor="", metric=list(known[:2]), order="window_end"
     )
-    metric = next((m for m in PERFORMANCE if any(p.metric == m for p in found)), PERFORMANCE[0])
+    metric = next((m for m in known if any(p.metric == m for p in found)), known[0])
     largest: dict[datetime, Point] = {}
     for p in found:
         if p.metric == metric and p.value is not None:

@@ -509,8 +509,9 @@ class Log:
 
     @contextmanager
     def answer(self, model: str, question: Question) -> Iterator[pa.RecordBatchReader]:
-        """The predictions that a question asks for: `questions.FIELDS`, then the features. Any thread may ask."""
-        sql = questions.sql(self.backend, _predictions(model), _outcomes(model), [*self._features[model]], question)
+        """The predictions that a question asks for: `questions.FIELDS`, then features and classes' scores. Any thread may ask."""
+        label, features = self._label.get(model, "INTEGER"), [name for name in self._stored(model) if name not in EVENT]
+        sql = questions.sql(self.backend, _predictions(model), _outcomes(model), features, question, label)
         with self.backend.stream(sql) as batches:
             yield questions.zoned(batches)
 

@@ -25,10 +25,18 @@ from watchkeeper.schema import Kind, ModelConfig, Protection
 from watchkeeper.store.backends import Backend, quoted, text
 from watchkeeper.store.privacy import PSEUDONYM, Keys
 from watchkeeper.store.sources import show
+from watchkeeper.tasks import label_type
 from watchkeeper.windows import parse_duration
 
 ERROR = "(error)"
-"""How far the score lies from the label; a feature may be called "error", never this."""
+"""How far the score, or the number predicted, lies from the label; of classes 1 where they differ. A feature may be
+called "error", never this."""
+ERRORS = {
+    "INTEGER": "abs(score - label)",
+    "DOUBLE": "abs(prediction - label)",
+    "VARCHAR": "CASE WHEN prediction IS NULL OR label IS NULL THEN NULL WHEN prediction = label THEN 0.0 ELSE 1.0 END",
+}
+"""The same as SQL, by the type of the labels."""
 FIELDS = {
     "request_id": "VARCHAR",
     "event_time": "TIMESTAMP",
@@ -140,7 +148,8 @@ class Question:
 def columns(model: ModelConfig) -> dict[str, Column]:
     """What conditions on a model's predictions can name."""
     hidden = model.privacy.entity_id is not None
-    found = {name: Column(name, kind, pseudonyms=name == "entity_id" and hidden) for name, kind in FIELDS.items()}
+    fields = {**FIELDS, "prediction": label_type(model), "label": label_type(model)}
+    found = {name: Column(name, kind, pseudonyms=name == "entity_id" and hidden) for name, kind in fields.items()}
     found["error"] = Column(ERROR, "DOUBLE")
     for name, column in model.stored.items():
         pseudonyms = column.sensitive is Protection.PSEUDONYMISE
@@ -357,12 +366,20 @@ def _shown(value: Any) -> str:
 # SQL
 
 
-def sql(backend: Backend, predictions: str, outcomes: str, features: Sequence[str], question: Question) -> str:
+def sql(
+    backend: Backend,
+    predictions: str,
+    outcomes: str,
+    features: Sequence[str],
+    question: Question,
+    label: str = "INTEGER",
+) -> str:
     """The query whose answer is `FIELDS` and then the features, a row for each prediction, with its latest label.
 
     Args:
         predictions, outcomes: the names of the model's tables.
         features: the columns that the table of predictions has for them.
+        label: the type of the labels.
     """
     own = [quoted(name) for name in (*(name for name in FIELDS if name not in OF_LABEL), *features)]
     span = [f"event_time >= {_literal(question.since)}"] if question.since else []
@@ -379,7 +396,8 @@ def sql(backend: Backend, predictions: str, outcomes: str, features: Sequence[st
         f"WITH chosen AS ({chosen}{cut if early and question.limit is not None else ''}), known AS ("
         f"SELECT request_id, {backend.latest} AS label, max(known_at) FILTER (WHERE label IS NOT NULL) AS known_at"
         f" FROM {quoted(outcomes)} WHERE request_id IN (SELECT request_id FROM chosen) GROUP BY request_id),"
-        " answer AS (SELECT chosen.*, known.label, known.known_at FROM chosen LEFT JOIN known USING (request_id))"
+        " told AS (SELECT chosen.*, known.label, known.known_at FROM chosen LEFT JOIN known USING (request_id)),"
+        f" answer AS (SELECT *, {ERRORS[label]} AS {quoted(ERROR)} FROM told)"
         f" SELECT {fields} FROM answer{_all_of(after)}{cut}"
     )
 
@@ -387,7 +405,7 @@ def sql(backend: Backend, predictions: str, outcomes: str, features: Sequence[st
 def _ordered(question: Question) -> tuple[list[str], str]:
     """What must hold for a row to have a place in the order after the one asked for, and the order itself."""
     name, kind, down = _KEYS[question.order]
-    key = _expression(name)
+    key = quoted(name)
     needed = [] if kind == "TIMESTAMP" else [f"{key} IS NOT NULL AND {key} <> {_NAN}"]
     if question.after is not None:
         at, of = _literal(question.after.key), text(question.after.request_id)
@@ -396,14 +414,10 @@ def _ordered(question: Question) -> tuple[list[str], str]:
     return needed, f"{key}{' DESC' if down else ''}, request_id"
 
 
-def _expression(name: str) -> str:
-    return "abs(score - label)" if name == ERROR else quoted(name)
-
-
 def _holds(condition: Condition) -> str:
     """A condition as SQL. NaN counts as missing, and what is missing fulfils no comparison."""
     column, operator = condition.column, condition.operator
-    value = _expression(column.name)
+    value = quoted(column.name)
     if operator in ("missing", "known"):
         kinds = (str,) if column.kind == "VARCHAR" else (int, float)
         stand_in = [_literal(show(m) if column.kind == "VARCHAR" else float(m)) for m in column.missing
@@ -440,8 +454,15 @@ def zoned(batches: pa.RecordBatchReader) -> pa.RecordBatchReader:
 def place(question: Question, row: Mapping[str, Any]) -> Place:
     """Where a row of the answer stands in the order."""
     name, _, _ = _KEYS[question.order]
-    key = abs(row["score"] - row["label"]) if name == ERROR else row[name]
+    key = _error(row) if name == ERROR else row[name]
     return Place(question.order, key, row["request_id"])
+
+
+def _error(row: Mapping[str, Any]) -> float:
+    if isinstance(row["label"], str):
+        return float(row["prediction"] != row["label"])
+    said = row["score"] if row["score"] is not None else row["prediction"]
+    return float(abs(said - row["label"]))
 
 
 def event(row: Mapping[str, Any]) -> dict[str, Any]:
