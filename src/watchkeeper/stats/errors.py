@@ -26,6 +26,8 @@ from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import Floats
 
 HEAVY = 0.5
+LARGEST = 1e140
+"""No error is taken as larger than this in a square."""
 FEW = 10
 """Rows below which no mean has an interval."""
 
@@ -96,7 +98,8 @@ def smape(symmetric_errors: Binned, alpha: float) -> Estimate:
     found = _mean(symmetric_errors, _itself, alpha)
     if found.value is None or found.high is None or found.low is None:
         return found
-    return Estimate(found.value, max(found.low, 0.0), min(found.high, 2.0), found.n, None, found.detail)
+    value = min(found.value, 2.0)
+    return Estimate(value, min(max(found.low, 0.0), value), min(found.high, 2.0), found.n, None, found.detail)
 
 
 def pinball_loss(errors: Binned, q: float, alpha: float) -> Estimate:
@@ -170,9 +173,10 @@ def _spread(binned: Binned, alpha: float) -> tuple[Estimate, float]:
     """
     if not binned.n:
         return Estimate.absent(0), 0.0
-    half = (binned.upper - binned.lower) / 2
+    lower, upper = (np.clip(end, -LARGEST, LARGEST) for end in (binned.lower, binned.upper))
+    half = (upper - lower) / 2
     coarse = float(np.sqrt((half**2 * binned.counts).sum() / binned.n))
-    found = estimates.standard_deviation_of_counts((binned.lower + binned.upper) / 2, binned.counts, alpha)
+    found = estimates.standard_deviation_of_counts((lower + upper) / 2, binned.counts, alpha)
     if found.value is None:
         return Estimate.absent(binned.n), 0.0
     shrunk = ((binned.n - 1) / binned.n) ** 0.5
@@ -206,6 +210,7 @@ def _itself(lower: Floats, upper: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _square(lower: Floats, upper: Floats) -> tuple[Floats, Floats, Floats]:
+    lower, upper = (np.clip(end, -LARGEST, LARGEST) for end in (lower, upper))
     ends = lower**2, upper**2
     least = np.where((lower < 0) & (upper > 0), 0.0, np.minimum(*ends))
     return (ends[0] + lower * upper + ends[1]) / 3, least, np.maximum(*ends)
@@ -220,7 +225,8 @@ def _pinball(q: float, times: float = 1.0) -> Part:
 
         around = (lower < 0) & (upper > 0)
         width = np.where(around, upper - lower, 1.0)
-        inside = times * (q * lower**2 + (1 - q) * upper**2) / 2 / width
+        below, above = (np.where(around, end, 0.0) / width for end in (lower, upper))  # squares of others may overflow
+        inside = times * (q * below * lower + (1 - q) * above * upper) / 2
         ends = loss(lower), loss(upper)
         mean = np.where(around, inside, (ends[0] + ends[1]) / 2)
         return mean, np.where(around, 0.0, np.minimum(*ends)), np.maximum(*ends)

@@ -509,7 +509,8 @@ class Log:
 
     @contextmanager
     def answer(self, model: str, question: Question) -> Iterator[pa.RecordBatchReader]:
-        """The predictions that a question asks for: `questions.FIELDS`, then features and classes' scores. Any thread may ask."""
+        """The predictions that a question asks for: `questions.FIELDS`, then the features, then scores by class. Any
+        thread may ask."""
         label, features = self._label.get(model, "INTEGER"), [name for name in self._stored(model) if name not in EVENT]
         sql = questions.sql(self.backend, _predictions(model), _outcomes(model), features, question, label)
         with self.backend.stream(sql) as batches:
