@@ -123,6 +123,24 @@ def test_a_metric_of_the_scores_misses_no_more_often_than_alpha(n: int, base: fl
 
 @bases
 @sizes
+def test_classwise_calibration_is_not_called_worse_than_it_is(n: int, base: float) -> None:
+    """The gaps of one class may cancel within its ten bins, so that only the low end has a known truth."""
+    said, share = drawn_scores(base)
+    joint = share[:, None] * said
+    middles = (np.minimum(np.floor(said * 1000), 999) + 0.5) / 1000
+    truth = float((share[:, None] * np.abs(said - middles)).sum() / 3)
+    reps, rng = 100, seeded("calibration of classes", n, base)
+    for alpha in ALPHAS:
+        every = rng.multinomial(n, joint.ravel() / joint.sum(), reps)
+        misses = [
+            missed(classes.classwise_calibration_error(each_class(said, row.reshape(-1, 3) * 1.0), alpha), truth)[0]
+            for row in every
+        ]
+        hold("classwise_calibration_error, low end", sum(misses), reps, alpha)
+
+
+@bases
+@sizes
 def test_a_metric_of_several_labels_misses_no_more_often_than_alpha(n: int, base: float) -> None:
     """Labels that all come from one cause, so that they move together."""
     kinds = np.array([(cause, *wrong) for cause in (0, 1) for wrong in np.ndindex(2, 2, 2)])
