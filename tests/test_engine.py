@@ -219,6 +219,27 @@ def test_performance_is_shown_for_each_version_that_answered(world: World) -> No
 # 5. gather
 
 
+def test_what_predictions_use_and_cost_is_measured_from_the_first_that_says_it(world: World) -> None:
+    def used(event: dict[str, Any]) -> None:
+        number = int(event["request_id"].partition("-")[2])
+        event |= {"cpu_ms": 4.0 + number % 3, "cost": 0.01 * (1 + number % 2)}
+        event["variant"] = "fallback" if number % 50 == 0 else "champion"
+
+    world.day(0)
+    world.at(1)
+    world.day(1, change=used)
+    world.at(2)
+    found = {(p.metric, p.column, p.window.start): p for p in world.rows(Point) if not p.version}
+    assert ("mean_use", "cpu_ms", moment(0)) not in found
+    assert found["mean_use", "cpu_ms", moment(1)].value == pytest.approx(5.0, rel=0.02)
+    assert found["mean_cost", "cost", moment(1)].value == pytest.approx(0.015, rel=0.02)
+    assert found["total_cost", "cost", moment(1)].value == pytest.approx(0.015 * ROWS, rel=0.02)
+    assert ("mean_use", "memory_mb", moment(1)) not in found
+    assert found["fallback_rate", "variant", moment(1)].value == pytest.approx(0.02)
+    assert found["availability", "status", moment(0)].value == 1
+    assert found["fallback_rate", "variant", moment(0)].value == 0  # an event that names no variant is a champion's
+
+
 def test_two_people_cannot_both_take_an_incident_on(world: World) -> None:
     world.day(0, change=sentinel)
     world.at(1)

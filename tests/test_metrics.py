@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 
 from watchkeeper.errors import ConfigError
 from watchkeeper.metrics import (
     METRICS,
     Metric,
+    business,
     drift,
     encoding,
     estimation,
@@ -30,7 +32,7 @@ from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import INVALID, NULL, Grid
 from watchkeeper.testing import check_metric, profile_of
 
-BUILT_IN = (quality, encoding, drift, performance, estimation, fairness, service)
+BUILT_IN = (quality, encoding, drift, performance, estimation, fairness, service, business)
 ALPHA = 0.025
 DISTANCES = {
     "psi": 0.2, "jensen_shannon": 0.2, "hellinger": 0.2, "chi_square": 0.2, "total_variation": 0.2, "l_infinity": 0.05,
@@ -383,3 +385,46 @@ def test_the_contracts_categories_go_before_the_baselines() -> None:
     agreed = ColumnConfig(kind=Kind.CATEGORICAL, categories=("a", "c"))
     assert find("new_category").compute(column, ALPHA).value == 0.0
     assert find("new_category").compute(replace(column, contract=agreed), ALPHA).value == 0.4
+
+
+# service and business
+
+
+def test_what_became_of_requests_by_hand() -> None:
+    statuses = profile_of(["ok"] * 90 + ["timeout"] * 4 + ["error"] * 1 + ["cancelled"] * 5)
+    asked = replace(subject(statuses), grains=2, grain_seconds=100.0)
+    assert find("error_rate").compute(asked, ALPHA).value == pytest.approx(0.1)
+    assert find("timeout_rate").compute(asked, ALPHA).value == pytest.approx(0.04)
+    assert find("availability").compute(asked, ALPHA).value == pytest.approx(90 / 95)
+    assert find("throughput").compute(asked, ALPHA).value == pytest.approx(0.5)
+    assert find("volume").compute(asked, ALPHA).value == 50
+    answered = subject(profile_of(["champion"] * 97 + ["fallback"] * 3))
+    assert find("fallback_rate").compute(answered, ALPHA).value == pytest.approx(0.03)
+
+
+def test_costs_by_hand() -> None:
+    grid = Grid.logarithmic(1e-6, 10_000.0)
+    asked = replace(subject(profile_of([0.002] * 1000 + [None] * 50, grid), grid=grid), grains=4)
+    mean, total = (find(name).compute(asked, ALPHA) for name in ("mean_cost", "total_cost"))
+    assert (mean.value, mean.n) == (pytest.approx(0.002), 1000)
+    assert total.value == pytest.approx(0.5)
+    assert total.low is not None
+    assert total.low < 0.49
+    spread = subject(profile_of(np.geomspace(0.001, 1.0, 4000).tolist(), grid), grid=grid)
+    exact = float(np.geomspace(0.001, 1.0, 4000).mean())
+    assert find("mean_cost").compute(spread, ALPHA).value == pytest.approx(exact, rel=0.002)
+
+
+@pytest.mark.parametrize("name", ["p50", "p95", "p99"])
+def test_a_quantile_of_latencies_is_within_its_interval_as_often_as_it_says(name: str) -> None:
+    chance, grid, alpha, runs, rows = np.random.default_rng(3), Grid.logarithmic(0.1, 60_000.0), 0.025, 1500, 800
+    truth = float(np.exp(3 + ndtri(float(name[1:]) / 100)))
+    below = above = 0
+    for _ in range(runs):
+        bins, counts = np.unique(grid.bins(chance.lognormal(3, 1, rows)), return_counts=True)
+        profile = numeric(grid, dict(zip(bins.tolist(), counts.tolist(), strict=True)), None, None)
+        found = find(name).compute(subject(profile, grid=grid), alpha)
+        assert found.low is not None
+        below += found.low > truth
+        above += found.high is not None and found.high < truth
+    assert max(below, above) <= runs * alpha + 3 * (runs * alpha) ** 0.5

@@ -265,7 +265,8 @@ def test_performance_and_the_service_are_shown_whatever_is_judged() -> None:
     assert {w.metric.name for w in looks} == {
         *(name for name, m in of_task(Task.BINARY).items() if m.labels and not m.groups and not m.costs),
         *(f"estimated_{name}" for name in ESTIMATES),
-        "p50", "p95", "p99", "error_rate", "volume", "predicted_positive_rate",
+        "p50", "p95", "p99", "error_rate", "timeout_rate", "availability", "fallback_rate", "volume",
+        "predicted_positive_rate", "mean_use", "mean_cost", "total_cost",
     }  # fmt: skip
     assert all(w.monitor is None and w.window == DAY and w.kind is model_columns(model())[w.column] for w in looks)
 

@@ -181,7 +181,7 @@ def test_grids_of_scores_and_latencies_need_no_data() -> None:
 def test_a_numeric_column_is_not_summarised_before_it_has_a_grid() -> None:
     model = config().models[NAME]
     grids = traffic.fixed_grids(model)
-    names = ["country", "score", "label_lag", "latency_ms", "status", "label_delay", "arrival_lag"]
+    names = ["country", "score", "label_lag", "latency_ms", "status", "variant", "label_delay", "arrival_lag"]
     assert [plan.name for plan in traffic.plans(model, grids)] == names
     assert traffic.without_grid(model, grids) == ["amount"]
     assert traffic.without_grid(model, {**grids, "amount": Grid.unit()}) == []

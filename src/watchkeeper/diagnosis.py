@@ -41,6 +41,10 @@ TREE = {
         "infrastructure",
         "Check the serving hosts and what they depend on; the model itself is not the cause.",
     ),
+    "business": (
+        "model",
+        "Check what changed around the model: its prices, its traffic, what is done with its answers.",
+    ),
 }
 """By cause: which branch of data, model and infrastructure the trouble lies on, and the recommended action."""
 

@@ -124,6 +124,7 @@ class History:
             costs=self._costs,
             provisional=late is not None,
             correction=self._correction(late, watch, window, version) if late else None,
+            grain_seconds=self._grain.total_seconds(),
         )
         return subject, tuple(one for _, ids in (*now.values(), *then.values()) for one in ids)
 

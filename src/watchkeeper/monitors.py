@@ -15,9 +15,11 @@ from functools import partial
 
 from watchkeeper import late, policy
 from watchkeeper.errors import ConfigError, did_you_mean
+from watchkeeper.events import RESOURCES
 from watchkeeper.metrics import (
     METRICS,
     Metric,
+    business,
     drift,
     encoding,
     estimation,
@@ -39,7 +41,7 @@ from watchkeeper.stats.estimates import difference, proportion, ratio
 from watchkeeper.tasks import model_columns
 from watchkeeper.windows import Window
 
-BUILT_IN = (quality, encoding, drift, performance, multiclass, regression, estimation, fairness, service)
+BUILT_IN = (quality, encoding, drift, performance, multiclass, regression, estimation, fairness, service, business)
 load_plugins()
 
 MONTH = timedelta(days=30)
@@ -203,11 +205,16 @@ def shown(config: ModelConfig) -> list[Watch]:
     known, kinds = of_task(config.task), model_columns(config)
     wanted = [(name, m.column) for name, m in known.items() if m.labels and not m.groups and not (m.costs and without)]
     wanted += [(name, known[name].column) for name in (f"estimated_{one}" for one in ESTIMATES) if name in known]
-    wanted += [(name, "latency_ms") for name in ("p50", "p95", "p99")] + [
-        ("error_rate", "status"),
-        ("volume", "status"),
-    ]
-    wanted += [(name, "score") for name in ("predicted_positive_rate",) if name in known]
+    wanted += [(name, "latency_ms") for name in ("p50", "p95", "p99")]
+    wanted += [("mean_use", name) for name in RESOURCES if name != "cost"]
+    wanted += [
+        (name, known[name].column)
+        for name in (
+            "error_rate", "timeout_rate", "availability", "fallback_rate", "volume", "mean_cost", "total_cost",
+            "predicted_positive_rate",
+        )
+        if name in known
+    ]  # fmt: skip
     return [
         Watch(known[name], column, kinds[column], config.grain_length, SHOWN)
         for name, column in wanted

@@ -401,7 +401,8 @@ class Subject:
     grain, of the window and of as long before it, for finding when a change began. `contract` is what was agreed about
     the column, and `costs` what the model's predictions cost by how they turn out. `expected` stand for
     the labels where these are only estimated. A `provisional` subject is of a window whose labels
-    are not all known yet, and its `correction` what the known ones say of all, if that can be said.
+    are not all known yet, and its `correction` what the known ones say of all, if that can be said. `grain_seconds` is
+    how long a grain lasts.
     """
 
     current: Profile | None
@@ -420,6 +421,12 @@ class Subject:
     groups: Mapping[str, Subject] = field(default_factory=dict)
     provisional: bool = False
     correction: Correction | None = None
+    grain_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long the current side lasts; 0 where it did not come over time."""
+        return self.grains * self.grain_seconds
 
     @property
     def n(self) -> int:
@@ -457,6 +464,7 @@ class Subject:
             self.baseline_labelled, contract=self.contract, costs=self.costs,
             beside={name: subject.of_baseline for name, subject in self.beside.items()},
             groups={name: subject.of_baseline for name, subject in self.groups.items()},
+            grain_seconds=self.grain_seconds,
         )  # fmt: skip
 
     @property

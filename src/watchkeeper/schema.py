@@ -237,8 +237,9 @@ class Feature:
 class MonitorConfig(Strict):
     """One stated limit. It is looked at once a grain, for each of its columns and segments.
 
-    `columns` is "features", or names of features, or `score`, `latency_ms`, `status`; a metric
-    of the whole model (volume, accuracy) takes none. `relative` says that the limit is on the difference from
+    `columns` is "features", or names of features, or `score`, `latency_ms`, `status`, `variant`, or what predictions
+    used (`cpu_ms`, `memory_mb`, `gpu_memory_mb`, `disk_mb`, `cost`); a metric of the whole model (volume, accuracy)
+    takes none. `relative` says that the limit is on the difference from
     or the ratio to the baseline instead of the value itself. `baseline` is what it is compared with:
 
     - `reference`: what the champion was trained on;

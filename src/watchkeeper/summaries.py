@@ -85,6 +85,12 @@ def spans(profile: Profile, grid: Grid) -> tuple[Floats, Floats, Ints]:
     return np.fmin(np.fmax(lower, low), upper), np.fmax(np.fmin(upper, high), lower), counts
 
 
+def middles(profile: Profile, grid: Grid) -> tuple[Floats, Floats]:
+    """The middle of each bin of a profile, as `spans` ends it, and its counts."""
+    lower, upper, counts = spans(profile, grid)
+    return lower / 2 + upper / 2, counts.astype(float)
+
+
 def shares(profiles: Sequence[Profile | None]) -> list[dict[str, float]]:
     """The share of the present values that each category has, where it has any; the values that not all of the
     profiles count one by one are `OTHER_VALUES`."""

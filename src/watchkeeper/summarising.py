@@ -42,7 +42,7 @@ def summarise(tx: Transaction, own: Log, name: str, model: ModelConfig, now: dat
         return 0
     if not tx.grids(name) and not _enough_for_grids(own, name, model, now):
         return 0
-    all_anew = _freeze(tx, own, name, model, segments=bool(fresh))
+    all_anew = _freeze(tx, own, name, model, news.came, segments=bool(fresh))
     since = keeping.whole_from(tx, name)
     if news.came and (too_late := own.arrived(name, news.came.after, since)):
         tx.add_counts(name, {"too late": too_late})
@@ -64,11 +64,16 @@ def late(tx: Transaction, name: str) -> list[set[datetime]]:
     return [{datetime.fromisoformat(at) for at in kind} for kind in found]
 
 
-def _freeze(tx: Transaction, own: Log, name: str, model: ModelConfig, segments: bool) -> bool:
+def _freeze(
+    tx: Transaction, own: Log, name: str, model: ModelConfig, came: Batches | None, segments: bool
+) -> bool:
     """Give what lacks them its grid, its vocabulary, and its segments where there are new ones; whether all grains are
     to be counted by them."""
     if not tx.grids(name):
         tx.put_grids(name, traffic.first_grids(model, own.first_rows(name)))
+    if unknown := [column for column in traffic.RESOURCE_GRIDS if column not in tx.grids(name)]:
+        held = own.holding(name, unknown, came.after if came else None)
+        tx.put_grids(name, {column: traffic.RESOURCE_GRIDS[column] for column in held})
     for column in traffic.without_grid(model, tx.grids(name)):
         rows = own.first_rows(name, column)
         if rows.num_rows:

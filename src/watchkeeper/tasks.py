@@ -7,10 +7,15 @@ and label.
 
 from __future__ import annotations
 
-from watchkeeper.events import score_of
+from watchkeeper.events import RESOURCES, score_of
 from watchkeeper.schema import ERRORS, Kind, ModelConfig, Task
 
-SERVICE = {"latency_ms": Kind.NUMERIC, "status": Kind.CATEGORICAL}
+SERVICE = {
+    "latency_ms": Kind.NUMERIC,
+    **dict.fromkeys(RESOURCES, Kind.NUMERIC),
+    "status": Kind.CATEGORICAL,
+    "variant": Kind.CATEGORICAL,
+}
 OTHER_CLASSES = "(other)"
 """The label of all rows whose label is none of the model's classes."""
 POSITIVE, NEGATIVE = "1", "0"

@@ -47,6 +47,15 @@ FEW = 100
 """Labelled rows from which a regression without reference data gets the grids of its errors."""
 LATENCY = Grid.logarithmic(0.1, 60_000.0)
 """Latencies lie between 0.1 ms and a minute."""
+RESOURCE_GRIDS = {
+    "cpu_ms": Grid.logarithmic(0.01, 600_000.0),
+    "memory_mb": Grid.logarithmic(0.1, 1_000_000.0),
+    "gpu_memory_mb": Grid.logarithmic(0.1, 1_000_000.0),
+    "disk_mb": Grid.logarithmic(0.001, 100_000.0),
+    "cost": Grid.logarithmic(1e-6, 10_000.0),
+}
+"""Grids of what predictions used, which are summarised from the first prediction on that says it."""
+VARIANTS = ("candidate", "champion", "fallback")
 TIMES = {LABEL_DELAY: Grid.logarithmic(1.0, 32_000_000.0), ARRIVAL_LAG: Grid.logarithmic(0.001, 1_000_000.0)}
 """What is summarised of how predictions and labels come, in seconds: up to a year, and up to eleven days."""
 
@@ -74,7 +83,9 @@ def plans(model: ModelConfig, grids: dict[str, Grid], known: dict[str, tuple[str
         *features,
         *_of_task(model, grids),
         Plan("latency_ms", Kind.NUMERIC, grids["latency_ms"]),
+        *(Plan(name, Kind.NUMERIC, grids[name]) for name in RESOURCE_GRIDS if name in grids),
         Plan("status", Kind.CATEGORICAL, None, known=("ok",)),
+        Plan("variant", Kind.CATEGORICAL, None, known=VARIANTS),
         *(Plan(name, Kind.NUMERIC, grid) for name, grid in TIMES.items()),
     ]
 

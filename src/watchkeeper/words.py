@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 
-from watchkeeper.metrics import METRICS
+from watchkeeper.metrics import METRICS, unit_in
 from watchkeeper.records import ActionState, IncidentState, Reason, RolloutState, Severity, Status
 from watchkeeper.schema import Ago, Kind, MonitorConfig
 from watchkeeper.windows import Window, from_unix, in_calendar, show_duration, show_time
@@ -139,9 +139,7 @@ def measured(value: float | None, metric: str, column: str = "", relative: str |
     unit = unit_of(metric)
     if unit == "share":
         return sign + share(value)
-    if column == "latency_ms" and metric in ("p50", "p95", "p99"):
-        return sign + milliseconds(value)
-    return sign + number(value)
+    return sign + number(value) + (f"{THIN}{of}" if (of := unit_in(metric, column)) else "")
 
 
 def interval(low: float | None, high: float | None, metric: str, column: str = "", relative: str | None = None) -> str:
@@ -165,7 +163,7 @@ def limit(value: float, direction: str, metric: str, column: str = "", relative:
         text = f"{sign}{100 * value:.10g}{THIN}%"
     else:
         text = sign + f"{value:g}"
-        text += f"{THIN}ms" if column == "latency_ms" and metric in ("p50", "p95", "p99") else ""
+        text += f"{THIN}{of}" if (of := unit_in(metric, column)) else ""
     return f"{direction} {text}".replace("-", MINUS)
 
 

@@ -21,6 +21,7 @@ from watchkeeper.stats.estimates import (
     rate,
     ratio,
     standard_deviation_of_counts,
+    total_of_counts,
 )
 
 alphas = st.sampled_from([0.05, 0.025, 1e-3, 1e-6])
@@ -271,3 +272,38 @@ def test_a_paired_difference_sees_more_than_the_two_shares_apart() -> None:
     assert paired.value == pytest.approx(apart.value)
     assert paired.low > 0.02
     assert apart.low < 0.01
+
+
+def test_a_total_of_equal_values_is_a_poisson_count() -> None:
+    for n in (30, 300, 30_000):
+        total, count = total_of_counts(np.array([0.5]), np.array([float(n)]), 0.01), rate(n, 1.0, 0.01)
+        assert total.value == n / 2
+        assert total.low == pytest.approx(count.low / 2, rel=max(3 / n, 0.01))  # type: ignore[operator]
+        assert total.high == pytest.approx(count.high / 2, rel=max(3 / n, 0.01))  # type: ignore[operator]
+
+
+def test_totals_of_nothing_and_of_nothings() -> None:
+    assert total_of_counts(np.zeros(0), np.zeros(0), 0.01).value is None
+    assert total_of_counts(np.zeros(1), np.array([5.0]), 0.01) == Estimate(0.0, 0.0, 0.0, 5)
+
+
+@pytest.mark.parametrize(("rate_of", "most"), [(30, 1.8), (300, 1.6), (3000, 1.4)])
+def test_the_interval_of_a_total_holds_it_though_the_values_are_skewed(rate_of: int, most: float) -> None:
+    chance = np.random.default_rng(rate_of)
+    truth, alpha, runs = rate_of * np.exp(0.5), 0.025, 2000
+    below = above = 0
+    for n in chance.poisson(rate_of, runs):
+        found = total_of_counts(chance.lognormal(0, 1, n), np.ones(n), alpha)
+        assert found.low is not None
+        assert found.high is not None
+        below, above = below + (found.low > truth), above + (found.high < truth)
+    assert below <= runs * alpha + 3 * (runs * alpha) ** 0.5
+    assert above <= most * runs * alpha
+
+
+def test_a_total_that_has_doubled_is_noticed() -> None:
+    chance = np.random.default_rng(5)
+    now, before = (total_of_counts(chance.lognormal(0, 1, n), np.ones(n), 1e-4) for n in (1000, 500))
+    change = ratio(now, before)
+    assert change.low is not None
+    assert change.low > 1.2

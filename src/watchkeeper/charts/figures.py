@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import watchkeeper.monitors  # noqa: F401  importing it fills the registry of metrics
-from watchkeeper.metrics import METRICS
+from watchkeeper.metrics import METRICS, unit_in
 from watchkeeper.records import Point
 from watchkeeper.windows import DAY
 
@@ -66,16 +66,17 @@ def unit_of(metric: str, column: str = "", relative: str | None = None) -> Unit:
     """How to draw the values of a metric; `relative` as in a monitor."""
     known = METRICS.get(metric)
     title, kind = (known.title, known.unit) if known else (metric.replace("_", " "), "")
-    if column == "latency_ms" and metric in ("p50", "p95", "p99"):
-        kind = "ms"
+    if of := unit_in(metric, column):
+        kind = of
     if relative == "ratio":
         return Unit("ratio to the baseline", form=".2f", suffix=f"{THIN}×")
     if kind == "share":
         short = "share" if title.startswith("share of") else title
         axis = "difference (percentage points)" if relative else f"{short} (%)"
         return Unit(axis, 100, ".2f", f"{THIN}%")
-    if kind == "ms":
-        return Unit("latency (ms)", 1, ",.1f", f"{THIN}ms")
+    if kind in ("ms", "MB"):
+        what = "latency" if column == "latency_ms" else title
+        return Unit(f"{what} ({kind})", 1, ",.1f", f"{THIN}{kind}")
     if kind == "rows a grain":
         return Unit("predictions", 1, ",.0f")
     if relative:

@@ -58,6 +58,15 @@ class Metric:
         return self.kinds - {Kind.DATETIME} if self.cause == "drift" else self.kinds
 
 
+UNITS = {"latency_ms": "ms", "cpu_ms": "ms", "memory_mb": "MB", "gpu_memory_mb": "MB", "disk_mb": "MB"}
+"""The units of the columns that have one."""
+
+
+def unit_in(metric: str, column: str) -> str:
+    """The unit of a metric that is in that of its column, "" for others."""
+    return UNITS.get(column, "") if metric in ("p50", "p95", "p99", "mean_use") else ""
+
+
 METRICS: dict[str, Metric] = {}
 """Every known metric by name, where several tasks have it the first. Importing `watchkeeper.monitors` fills it."""
 _OF_TASK: dict[Task, dict[str, Metric]] = {task: {} for task in Task}

@@ -310,6 +310,13 @@ class Log:
         ((found,),) = self.backend.rows(f"SELECT count(*) FROM {quoted(_predictions(model))} WHERE {where}")
         return int(found)
 
+    def holding(self, model: str, columns: Sequence[str], after: int | None) -> list[str]:
+        """Those of the columns that a prediction since arrival `after` has a value in; any prediction for None."""
+        counts = ", ".join(f"count({quoted(column)})" for column in columns)
+        since = "" if after is None else f" WHERE arrival > {after}"
+        (found,) = self.backend.rows(f"SELECT {counts} FROM {quoted(_predictions(model))}{since}")
+        return [column for column, count in zip(columns, found, strict=True) if count]
+
     def models(self) -> list[str]:
         """The models that there are tables of, also those that the configuration does not name any more."""
         found = self.backend.rows(
