@@ -83,6 +83,7 @@ def figures() -> Iterator[tuple[str, charts.Figure]]:
     yield "performance", charts.performance_over_time(PERFORMANCE, CHAMPIONS, "log_loss")
     yield "metric", charts.metric_over_time([point(d, 0.1) for d in range(5)], 0.25, since=START + DAY)
     yield "latency", charts.latency(LATENCY)
+    yield "shares", charts.shares_over_time([point(1, 0.01, metric="error_rate")], ["error_rate"], "Errors")
     yield "volume", charts.volume([point(d, 300.0, metric="volume", column="status", monitor="") for d in range(5)])
     yield (
         "values",
@@ -141,6 +142,7 @@ def test_series_are_named_where_there_are_several(name: str) -> None:
         charts.metric_over_time([point(0, None)], 0.2),
         charts.latency([]),
         charts.volume([]),
+        charts.shares_over_time([point(0, None)], ["error_rate"], "Errors"),
         charts.values_over_time([(START, None)], "Mean", "mean"),
         charts.arms([]),
         charts.arms([look(1, difference=None)]),

@@ -145,7 +145,9 @@ def _answers(rng: np.random.Generator, n: int, logit: np.ndarray, at: datetime, 
     return {
         "score": np.clip(score, 0.001, 0.999),
         "label": (rng.random(n) < truth).astype(int),
-        "latency_ms": rng.lognormal(3.2, 0.35, n),
+        "latency_ms": (latency := rng.lognormal(3.2, 0.35, n)),
+        "cpu_ms": 0.6 * latency,
+        "cost": np.where(latency > 40, 0.004, 0.002),
         "status": np.where(rng.random(n) < 0.003, "timeout", "ok"),
         "event_time": np.array([at + timedelta(seconds=s) for s in np.sort(rng.uniform(0, 86_000, n))]),
     }
@@ -157,9 +159,8 @@ def _daily() -> np.ndarray:
 
 
 def _reference(rows: dict[str, np.ndarray]) -> pa.Table:
-    return pa.table(
-        {name: v.tolist() for name, v in rows.items() if name not in ("event_time", "latency_ms", "status")}
-    )
+    live = ("event_time", "latency_ms", "cpu_ms", "cost", "status")
+    return pa.table({name: v.tolist() for name, v in rows.items() if name not in live})
 
 
 def _versions(rows: dict[str, np.ndarray], day: int, rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:

@@ -397,3 +397,13 @@ def test_the_page_of_a_column_shows_one_segment_where_asked(parted: tuple[World,
     assert "Rows 200 1,000" in shown[""]
     assert http.get(address, params={"segment": "country=FR"}).text.count("<option selected>country=FR</option>") == 1
     assert http.get(address, params={"segment": "country=XX"}).status_code == 404
+
+
+def test_the_service_and_the_business_have_sections_with_what_was_measured(http: httpx.Client) -> None:
+    html = http.get(MODEL).text
+    shown = text(html)
+    assert "Availability Error rate Timeouts Fallbacks" in shown
+    titles = [figure["layout"]["title"]["text"] for figure in figures(html)]  # type: ignore[index,call-overload]
+    assert {"Errors, timeouts, fallbacks", "Processor time of a prediction", "Cost of a prediction"} <= {*titles}
+    assert "Cost of predictions" in shown
+    assert re.search(r"Cost of a prediction 0\.00[23]\d* ", shown)

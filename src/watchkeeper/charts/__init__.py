@@ -8,7 +8,14 @@ from watchkeeper.charts.curves import confusion, precision_recall, reliability, 
 from watchkeeper.charts.distributions import distribution, gathered
 from watchkeeper.charts.drift import PSI_STEPS, by_drift, drift_map
 from watchkeeper.charts.figures import ALARM, BLUE, GREY, SERIES, THEMES, Figure, Unit, at, nothing, title_of, unit_of
-from watchkeeper.charts.over_time import latency, metric_over_time, performance_over_time, values_over_time, volume
+from watchkeeper.charts.over_time import (
+    latency,
+    metric_over_time,
+    performance_over_time,
+    shares_over_time,
+    values_over_time,
+    volume,
+)
 from watchkeeper.charts.periods import quantiles_by_period, shares_by_period
 from watchkeeper.charts.rollouts import arms
 
@@ -16,5 +23,5 @@ __all__ = [
     "ALARM", "BLUE", "GREY", "PSI_STEPS", "SERIES", "THEMES", "Figure", "Unit", "arms", "at", "by_drift",
     "confusion", "distribution", "drift_map", "gathered", "latency", "metric_over_time", "nothing",
     "performance_over_time", "precision_recall", "quantiles_by_period", "reliability", "roc", "shares_by_period",
-    "title_of", "unit_of", "values_over_time", "volume",
+    "shares_over_time", "title_of", "unit_of", "values_over_time", "volume",
 ]  # fmt: skip

@@ -158,6 +158,7 @@ def model(
         drift_links=links("drift", [(m, words.metric_title(m)) for m in drifts]),
         range_links=links("days", [(str(d), f"{d} days") for d in RANGES]),
         drift=drift_section(model, drift_points, drifted), service=service_section(service),
+        business=business_section(service),
         monitors=monitor_rows(config, verdicts, judged), incidents=incidents, rollouts=rollouts,
         accounts=accounts_rows(told),
     )  # fmt: skip
@@ -273,16 +274,49 @@ def drift_section(model: str, points: list[Point], metric: str) -> dict[str, Any
 
 
 def service_section(points: Sequence[Point]) -> dict[str, Any]:
+    """How requests were answered, and what that took, of what was measured."""
     by_time: dict[datetime, dict[str, Point]] = {}
     for p in points:
-        by_time.setdefault(p.window.start, {})[p.metric] = p
-    errors = [p for p in points if p.metric == "error_rate"]
+        if p.column in ("status", "latency_ms", "variant"):
+            by_time.setdefault(p.window.start, {})[p.metric] = p
+    used = [p for p in points if p.metric == "mean_use" and p.value is not None]
     return {
         "latency": embedded(charts.latency([p for p in points if p.column == "latency_ms"])),
         "volume": embedded(charts.volume([p for p in points if p.metric == "volume"])),
-        "errors": embedded(charts.metric_over_time(errors, title="Error rate")),
+        "failures": embedded(charts.shares_over_time(points, reads.FAILURES, "Errors, timeouts, fallbacks")),
+        "uses": [
+            embedded(charts.metric_over_time([p for p in used if p.column == column], title=USES[column]))
+            for column in USES
+            if any(p.column == column for p in used)
+        ],
         "rows": sorted(by_time.items(), reverse=True)[:TABLE_ROWS],
     }
+
+
+USES = {
+    "cpu_ms": "Processor time of a prediction",
+    "memory_mb": "Memory of the process",
+    "gpu_memory_mb": "Memory of the GPU",
+    "disk_mb": "Reading and writing of a prediction",
+}
+"""What predictions use, in the titles of charts."""
+
+
+def business_section(points: Sequence[Point]) -> dict[str, Any]:
+    """What predictions cost, of what was measured."""
+    own = [p for p in points if p.metric in reads.BUSINESS and p.value is not None]
+    series: dict[tuple[str, str], list[Point]] = {}
+    for p in own:
+        series.setdefault((p.metric, p.column), []).append(p)
+    shown = sorted(series.values(), key=lambda some: (some[0].column, reads.BUSINESS.index(some[0].metric)))
+    return {
+        "charts": [embedded(charts.metric_over_time(some, title=business_title(some[0]))) for some in shown],
+        "rows": [(business_title(some[-1]), some[-1]) for some in shown],
+    }
+
+
+def business_title(p: Point) -> str:
+    return words.cause(words.metric_title(p.metric))
 
 
 def monitor_rows(config: ModelConfig, verdicts: Sequence[Verdict], judged: dict[str, Point]) -> list[MonitorRow]:

@@ -46,6 +46,10 @@ DRIFT = (
     "cramer_von_mises", "anderson_darling",
 )  # fmt: skip
 LATENCY = ("p50", "p95", "p99")
+FAILURES = ("error_rate", "timeout_rate", "fallback_rate")
+SERVICE = (*LATENCY, *FAILURES, "availability", "volume", "mean_use")
+BUSINESS = ("mean_cost", "total_cost")
+"""What the sections on the service and on the business show, beside the latency."""
 LOOK_BACK = timedelta(days=120)
 """Verdicts older than this before the newest are not looked for."""
 SPARK = 30
@@ -174,7 +178,7 @@ def sparkline(tx: Transaction, model: str, until: datetime, config: ModelConfig)
 
 def chart_points(tx: Transaction, model: str, since: datetime, performance: str, drift: str) -> list[Point]:
     """The points that a model's page draws."""
-    shown = (POINTS.monitor == "") & POINTS.metric.in_([performance, *LATENCY, "error_rate", "volume"])
+    shown = (POINTS.monitor == "") & POINTS.metric.in_([performance, *SERVICE, *BUSINESS])
     return tx.select(
         Point, POINTS.window_end > since, shown | (POINTS.metric == drift), model=model, segment=ALL, order="window_end"
     )
