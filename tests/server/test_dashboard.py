@@ -403,7 +403,7 @@ def test_the_service_and_the_business_have_sections_with_what_was_measured(http:
     html = http.get(MODEL).text
     shown = text(html)
     assert "Availability Error rate Timeouts Fallbacks" in shown
-    titles = [figure["layout"]["title"]["text"] for figure in figures(html)]  # type: ignore[index,call-overload]
-    assert {"Errors, timeouts, fallbacks", "Processor time of a prediction", "Cost of a prediction"} <= {*titles}
+    for title in ("Errors, timeouts, fallbacks", "Processor time of a prediction", "Cost of a prediction"):
+        assert f'"{title}"' in html
     assert "Cost of predictions" in shown
     assert re.search(r"Cost of a prediction 0\.00[23]\d* ", shown)
