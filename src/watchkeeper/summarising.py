@@ -64,9 +64,7 @@ def late(tx: Transaction, name: str) -> list[set[datetime]]:
     return [{datetime.fromisoformat(at) for at in kind} for kind in found]
 
 
-def _freeze(
-    tx: Transaction, own: Log, name: str, model: ModelConfig, came: Batches | None, segments: bool
-) -> bool:
+def _freeze(tx: Transaction, own: Log, name: str, model: ModelConfig, came: Batches | None, segments: bool) -> bool:
     """Give what lacks them its grid, its vocabulary, and its segments where there are new ones; whether all grains are
     to be counted by them."""
     if not tx.grids(name):
