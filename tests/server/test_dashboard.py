@@ -404,6 +404,6 @@ def test_the_service_and_the_business_have_sections_with_what_was_measured(http:
     shown = text(html)
     assert "Availability Error rate Timeouts Fallbacks" in shown
     for title in ("Errors, timeouts, fallbacks", "Processor time of a prediction", "Cost of a prediction"):
-        assert f'"{title}"' in html
+        assert title in shown
     assert "Cost of predictions" in shown
     assert re.search(r"Cost of a prediction 0\.00[23]\d* ", shown)
