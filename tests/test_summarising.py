@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from watchkeeper import keeping, profiles, summarising, traffic
 from watchkeeper.profiles import Key, categorical, merge, numeric
-from watchkeeper.schema import ModelConfig
+from watchkeeper.schema import ModelConfig, Task
 from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store.backends import Backend, DuckDB
 from watchkeeper.store.log import Log, table, tables
 from watchkeeper.store.postgres import Postgres
 from watchkeeper.store.state import COUNTS, CURSORS, GRIDS, PROFILES, SEGMENTS, State
+from watchkeeper.tasks import known_with_label, score_columns
 from watchkeeper.windows import HOUR
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -43,12 +44,15 @@ class Model:
     def __post_init__(self) -> None:
         self.configure()
         for name in (*tables(self.name), f"arrivals_{self.name}"):  # emptied, since a new name would be compiled anew
-            self.log.backend.run(f"DELETE FROM {name}")
+            self.log.backend.run(f'DELETE FROM "{name}"')
         with self.state.engine.begin() as connection:
             for of in (PROFILES, CURSORS, COUNTS, GRIDS, SEGMENTS):
                 connection.execute(sqlalchemy.delete(of))
         with self.state.transaction() as tx:
-            tx.put_grids(self.name, {"age": GRID, **traffic.fixed_grids(self.config)})
+            grids = {"age": GRID, **traffic.fixed_grids(self.config)}
+            if self.config.task is Task.REGRESSION:
+                grids |= dict.fromkeys(("prediction", *known_with_label(self.config)), GRID)
+            tx.put_grids(self.name, grids)
             tx.put_vocabularies(self.name, {"country": ("NL", "DE")})
             tx.put_segmentations(self.name, [COUNTRIES])
 
@@ -61,12 +65,20 @@ class Model:
 
     def log_row(self, request: int, hour: int = 0, **values: Any) -> None:
         at = START + hour * HOUR + timedelta(seconds=request % 3600)
+        if self.config.task is not Task.BINARY:
+            score = values.pop("score")
+            regression = self.config.task is Task.REGRESSION
+            answer = {} if regression else dict.fromkeys(score_columns(self.config)[:1], score)
+            values |= answer | {"prediction": score if regression else "a" if score else "c"}
         row = {"request_id": f"r{request}", "event_time": at, "version": "v1", **values}
         self.log.append(self.name, table({name: [value] for name, value in row.items()}), NOW)
 
     def label(self, request: int, label: int | None, minute: int = 0) -> None:
         known_at = START + timedelta(minutes=minute)
-        rows = table({"request_id": [f"r{request}"], "label": [label], "known_at": [known_at]})
+        told: Any = label
+        if self.config.task is Task.MULTICLASS and label is not None:
+            told = "abc"[label]
+        rows = table({"request_id": [f"r{request}"], "label": [told], "known_at": [known_at]})
         self.log.append_outcomes(self.name, rows)
 
     def tick(self) -> int:
@@ -117,17 +129,25 @@ rows = st.fixed_dictionaries(
 )
 events = st.one_of(
     st.tuples(st.just("row"), st.integers(0, 15), rows),
-    st.tuples(st.just("label"), st.integers(0, 15), st.sampled_from([0, 1, 1, None]), st.integers(0, 9)),
+    st.tuples(st.just("label"), st.integers(0, 15), st.sampled_from([0, 1, 1, 2, None]), st.integers(0, 9)),
     st.just(("tick",)),
 )
 
 
-@settings(max_examples=30)
-@given(st.lists(events, min_size=4, max_size=30))
-def test_any_ticks_count_like_one(stores: tuple[Log, State], story: list[tuple[Any, ...]]) -> None:
+TASKS: dict[str, dict[str, Any]] = {
+    "binary": {},
+    "multiclass": {"task": "multiclass", "classes": ["a", "b"]},
+    "regression": {"task": "regression"},
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@settings(max_examples=12)
+@given(story=st.lists(events, min_size=4, max_size=30))
+def test_any_ticks_count_like_one(stores: tuple[Log, State], task: str, story: list[tuple[Any, ...]]) -> None:
     with pytest.MonkeyPatch.context() as small:
         small.setattr(profiles, "STRANGERS", 2)  # so that some are folded
-        model = Model(*stores)
+        model = Model(*stores, name=task, settings={**TASKS[task]})
         for kind, *event in story:
             if kind == "row":
                 model.log_row(event[0], **event[1])

@@ -242,13 +242,19 @@ class Keeping:
         return done
 
     def _erase_rows(self, name: str, requests: frozenset[str]) -> Deleted:
-        """Note first which grains are to be summarised again: afterwards nothing tells which those are."""
+        """Note first which grains are to be summarised again, since afterwards nothing tells which those are; and once
+        more then, since another engine may have summarised them meanwhile."""
         config = self.config.models.get(name)
-        if config and (grains := erasure.grains_of(self.log, name, config.grain, requests)):
+        grains = erasure.grains_of(self.log, name, config.grain, requests) if config else []
+        self._count_again(name, grains)
+        deleted = erasure.erase_rows(self.log, name, requests)
+        self._count_again(name, grains)
+        return deleted
+
+    def _count_again(self, name: str, grains: Sequence[datetime]) -> None:
+        if grains:
             with self.state.transaction() as tx:
-                again = {*json.loads(tx.cursor(name, AGAIN) or "[]")} | {at.isoformat() for at in grains}
-                tx.set_cursor(name, AGAIN, json.dumps(sorted(again)))
-        return erasure.erase_rows(self.log, name, requests)
+                count_again(tx, name, grains)
 
     def _digest(self, subject: str) -> tuple[str, str]:
         """What stands for the subject, and the receipt."""

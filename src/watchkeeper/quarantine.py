@@ -7,7 +7,7 @@ of columns that the configuration does not name, lie in the log, beside the pred
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,14 +93,17 @@ def _rewrite(path: Path, lines: list[str]) -> None:
     overwrite(path, "".join(f"{line}\n" for line in lines).encode())
 
 
-def replay_values(log: Log, model: str, config: Config, keys: Keys) -> tuple[int, list[datetime]]:
-    """Give the values that fit their column now to their predictions; how many, and in which grains.
+def replay_values(log: Log, model: str, config: Config, keys: Keys, told: Callable[[Iterable[datetime]], None]) -> int:
+    """Give the values that fit their column now to their predictions; how many.
 
     A value is only given to a prediction that has none in this column.
+
+    Args:
+        told: is told the grains of these predictions, before and after.
     """
     predictions, _, aside = tables(model)
     run, there = log.backend, log.backend.columns(predictions)
-    given, grains = 0, set()
+    given = 0
     unit = UNITS[config.models[model].grain]
     for name in config.models[model].stored:
         found = run.arrow(f"SELECT request_id, value FROM {quoted(aside)} WHERE name = {text(name)}")
@@ -114,6 +117,8 @@ def replay_values(log: Log, model: str, config: Config, keys: Keys) -> tuple[int
                 f"SELECT DISTINCT date_trunc('{unit}', p.event_time) FROM {quoted(predictions)} p"
                 f" JOIN {_FILLED} f ON {chosen}"
             )
+            grains = {row[0].replace(tzinfo=UTC) for row in touched}
+            told(grains)
             run.run(
                 f"UPDATE {quoted(predictions)} AS p SET {quoted(name)} = f.value FROM {_FILLED} AS f WHERE {chosen}"
             )
@@ -121,8 +126,8 @@ def replay_values(log: Log, model: str, config: Config, keys: Keys) -> tuple[int
                 f"DELETE FROM {quoted(aside)} WHERE name = {text(name)}"
                 f" AND request_id IN (SELECT request_id FROM {_FILLED})"
             )
-        grains |= {row[0].replace(tzinfo=UTC) for row in touched}
-    return given, sorted(grains)
+        told(grains)
+    return given
 
 
 def _fitting(found: pa.Table, kind: str) -> pa.Table:

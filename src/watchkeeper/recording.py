@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,16 @@ class Recorder:
         for name, own in self.logs.items():
             if isinstance(own, Warehouse):
                 continue
-            given, grains = quarantine.replay_values(own, name, self.config, self.keys)
-            count["values"] += given
-            with self.state.transaction() as tx:
-                keeping.count_again(tx, name, grains)
+            told = partial(self._count_again, name)
+            count["values"] += quarantine.replay_values(own, name, self.config, self.keys, told)
         with self.state.transaction() as tx:
             tx.set_cursor("", quarantine.REPLAY, "")
             tx.audit(now, ENGINE, "quarantine", "replay", {"asked": asked, **count})
         tick.rows["replay"] += sum(count.values())
+
+    def _count_again(self, name: str, grains: Iterable[datetime]) -> None:
+        with self.state.transaction() as tx:
+            keeping.count_again(tx, name, grains)
 
     def join(self, tick: Tick, now: datetime) -> None:
         """Make predictions of the halves whose other one has come; what waits on is written anew before that."""

@@ -59,8 +59,9 @@ _SHAPES = {"DOUBLE": "float64", "VARCHAR": "string", "TIMESTAMP": "timestamp", "
 
 Home = Callable[[str], str]
 """The table of a model that holds its rows of one sort."""
-_BATCH, _PARTED = "batch", "parted"
-"""The temporary tables that the summarising expression reads: rows as they are, and parted into segments."""
+_BATCH, _PARTED, _RELABELLED = "batch", "parted", "relabelled"
+"""The temporary tables that the summarising expression reads: rows as they are, and parted into segments; and the one
+that rows with new labels are taken from."""
 UNITS = {"1h": "hour", "1d": "day"}
 PORTION = 2_000_000
 """Rows that are summarised at a time."""
@@ -369,10 +370,12 @@ class Log:
         Args:
             of: the batches whose rows alone are counted, with the labels that were known when the last one had come.
         """
-        chosen, until = (of.sql, of.until) if of else ("true", None)
+        source, until = quoted(_predictions(model)), of.until if of else None
+        if of:
+            source = f"(SELECT * FROM {source} WHERE {of.sql}) AS p"
         parts: list[Part] = []
-        for portion in self._portions(model, starts, grain, chosen):
-            parts += self._profiles(model, tuple(plans), portion, grain, tuple(segmentations), chosen, until)
+        for portion in self._portions(source, starts, grain):
+            parts += self._profiles(model, tuple(plans), portion, grain, tuple(segmentations), source, until)
         return parts
 
     def relabelled(
@@ -386,24 +389,30 @@ class Log:
     ) -> tuple[list[Part], list[Part]]:
         """Summarise, of the predictions from before some batches, those whose outcomes these brought, or nearly those
         alone: with the labels from before them, and with those from after them."""
-        same = quoted(next(iter(self.backend.match)))
-        told = f"SELECT {same} FROM {quoted(_outcomes(model))} WHERE {by.sql} AND label IS NOT NULL"
-        chosen = f"arrival <= {by.after} AND {same} IN ({told})"
         before: list[Part] = []
         after: list[Part] = []
-        for portion in self._portions(model, starts, grain, chosen):
+        if not starts:
+            return before, after
+        plans, segmentations, same = tuple(plans), tuple(segmentations), quoted(next(iter(self.backend.match)))
+        taken, _, _ = self._needed(model, plans, segmentations)
+        told = f"SELECT {same} FROM {quoted(_outcomes(model))} WHERE {by.sql} AND label IS NOT NULL"
+        self.backend.keep(
+            _RELABELLED,
+            f"SELECT {taken} FROM {quoted(_predictions(model))} WHERE arrival <= {by.after} AND {same} IN ({told})",
+        )
+        for portion in self._portions(_RELABELLED, starts, grain):
             for parts, until in ((before, by.after), (after, by.until)):
-                parts += self._profiles(model, tuple(plans), portion, grain, tuple(segmentations), chosen, until)
+                parts += self._profiles(model, plans, portion, grain, segmentations, _RELABELLED, until)
         return before, after
 
-    def _portions(self, model: str, starts: Iterable[datetime], grain: str, chosen: str) -> Iterator[list[Window]]:
+    def _portions(self, source: str, starts: Iterable[datetime], grain: str) -> Iterator[list[Window]]:
         """The grains in portions of about `PORTION` rows, so that what is in memory does not grow with the log."""
         grains = [Window(start, start + GRAINS[grain]) for start in sorted(starts)]
         if not grains:
             return
         query = (
-            f"SELECT date_trunc('{UNITS[grain]}', event_time) AS s, count(*) FROM {quoted(_predictions(model))}"
-            f" WHERE {_within(Window(grains[0].start, grains[-1].end))} AND {chosen} GROUP BY s"
+            f"SELECT date_trunc('{UNITS[grain]}', event_time) AS s, count(*) FROM {source}"
+            f" WHERE {_within(Window(grains[0].start, grains[-1].end))} GROUP BY s"
         )
         counts = {start.replace(tzinfo=UTC): count for start, count in self.backend.rows(query)}
         portion, rows = [], 0
@@ -423,27 +432,18 @@ class Log:
         grains: Iterable[Window],
         grain: str,
         segmentations: Sequence[Segmentation],
-        which: str,
+        source: str,
         until: int | None,
     ) -> list[Part]:
-        needed = {"version", "event_time", *(name for segments in segmentations for name in segments.columns)}
-        watched = self._watched[model]
-        needed |= {watched[plan.name].column if plan.name in watched else plan.name for plan in plans}
-        needed |= {"prediction"} if needed.intersection(ERRORS) else set()
-        needed |= {"recorded_at"} if times.ARRIVAL_LAG in needed else set()
-        needed |= {"score"} if times.LABEL_LAG in needed else set()
-        waits = tuple(name for name in times.COLUMNS if name in needed)
-        columns = tuple(name for name in self._stored(model) if name in needed)
+        taken, columns, waits = self._needed(model, plans, segmentations)
         shown = ", ".join(
             [f"chosen.{quoted(name)}" for name in columns]
             + [f"{times.sql(name, GRAINS[grain])} AS {name}" for name in waits]
         )
-        taken = ", ".join(map(quoted, dict.fromkeys([*self._carried, "event_time", *columns])))
         spans = " OR ".join(map(_within, together(grains)))
         self.backend.keep(
             _BATCH,
-            f"WITH chosen AS (SELECT {taken} FROM {quoted(_predictions(model))} WHERE ({spans}) AND {which}),"
-            f" known AS ({self._latest(model, until)})"
+            f"WITH chosen AS (SELECT {taken} FROM {source} WHERE {spans}), known AS ({self._latest(model, until)})"
             f" SELECT {shown}, date_trunc('{UNITS[grain]}', event_time) AS grain_start, known.label"
             f" FROM chosen LEFT JOIN known USING ({self._match})",
         )
@@ -455,6 +455,21 @@ class Log:
                 self.backend.keep(_PARTED, self._parted(model, columns, segments))
             parts += self._counts(model, _PARTED, columns, plans, segments.names)
         return parts
+
+    def _needed(
+        self, model: str, plans: Iterable[Plan], segmentations: Iterable[Segmentation]
+    ) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """What is taken of the predictions for these summaries, in SQL; the columns that are summarised of it; and
+        those of `times.COLUMNS`."""
+        needed = {"version", "event_time", *(name for segments in segmentations for name in segments.columns)}
+        watched = self._watched[model]
+        needed |= {watched[plan.name].column if plan.name in watched else plan.name for plan in plans}
+        needed |= {"prediction"} if needed.intersection(ERRORS) else set()
+        needed |= {"recorded_at"} if times.ARRIVAL_LAG in needed else set()
+        needed |= {"score"} if times.LABEL_LAG in needed else set()
+        columns = tuple(name for name in self._stored(model) if name in needed)
+        taken = ", ".join(map(quoted, dict.fromkeys([*self._carried, "event_time", *columns])))
+        return taken, columns, tuple(name for name in times.COLUMNS if name in needed)
 
     def _counts(
         self,
