@@ -37,6 +37,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: ("store", "store.*"),
     4: (
         "accounts",
+        "adaptation",
         "engine",
         "inference",
         "cloudevents",

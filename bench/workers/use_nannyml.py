@@ -44,10 +44,28 @@ def alarms(reference: str, current: list[str]) -> dict[str, Any]:
     return {"flagged": _alerts(found).sum(axis=1).tolist()}
 
 
+def estimate(reference: str, analysis: str, chunk: int, kind: str, features: list[str]) -> dict[str, Any]:
+    """Estimated metrics of each chunk: CBPE of a classifier by its `score`, DLE of a regression."""
+    before, after = pd.read_parquet(reference), pd.read_parquet(analysis)
+    if kind == "binary":
+        metrics = ["roc_auc", "f1", "accuracy"]
+        method = nannyml.CBPE(
+            y_pred_proba="score", y_pred="prediction", y_true="label", problem_type="classification_binary",
+            metrics=metrics, chunk_size=chunk,
+        )  # fmt: skip
+    else:
+        metrics = ["mae", "rmse"]
+        method = nannyml.DLE(
+            feature_column_names=features, y_pred="prediction", y_true="label", metrics=metrics, chunk_size=chunk
+        )
+    found = method.fit(before).estimate(after.drop(columns="label")).filter(period="analysis").to_df()
+    return {name: found[(name, "value")].tolist() for name in metrics}
+
+
 def _alerts(found: Any) -> pd.DataFrame:
     """Alerts by chunk and column; only those of the analysed period."""
     table = found.filter(period="analysis").to_df()
     return table.loc[:, [key for key in table.columns if key[-1] == "alert"]].astype(bool)
 
 
-serve(compare=compare, alarms=alarms)
+serve(compare=compare, alarms=alarms, estimate=estimate)

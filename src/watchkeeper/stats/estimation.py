@@ -10,13 +10,13 @@ moved (more rows lie where the model is unsure), never that what makes a row pos
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
-from scipy.special import chdtrc, ndtri
+from scipy.special import chdtrc, ndtri, stdtrit
 
 from watchkeeper.stats.confusion import predicted_positive
 from watchkeeper.stats.estimates import Estimate, proportions
@@ -102,9 +102,20 @@ def expected(calibration: Calibration, lower: Floats, upper: Floats, rows: Float
     return Scores(lower, upper, rows * (1 - share), rows * share)
 
 
+@dataclass(frozen=True)
+class Way:
+    """One way of estimating: the counts by label that it expects of the rows now, over the bins that these are given
+    in; what was `seen` of the reference's rows; and what it had expected of those. The reference's rows may be
+    weighted, in both alike."""
+
+    now: Scores
+    seen: Scores
+    fitted: Scores
+
+
 def estimate(
     value: Value, reference: Scores, lower: Floats, upper: Floats, rows: Floats, threshold: float, alpha: float,
-    within: tuple[float, float] = (-np.inf, np.inf),
+    within: tuple[float, float] = (-np.inf, np.inf), ways: Sequence[Way] = (),
 ) -> Estimate:  # fmt: skip
     """What a metric will be of rows of which only the scores are known, with the band that it will lie in.
 
@@ -115,6 +126,7 @@ def estimate(
         threshold: from which score on a prediction is positive.
         alpha: error on each side.
         within: the least and the greatest value that the metric can take.
+        ways: those that know more than the scores; the estimate is then their mean. Without any, that of the scores.
 
     The value is that of the expected counts. Isotonic regression follows the noise of the reference where that rises,
     which flatters the model; by how much shows on the reference itself, where the realised value is known, and is taken
@@ -123,10 +135,12 @@ def estimate(
     The band allows for the labels to come, which are independent draws (so the counts are Poisson-binomial), and for
     the error of the calibration: groups of labels are moved up and down by their standard deviation, blocks of the
     calibration to the ends of their exact intervals, and the squares of what that moves the metric by are added. What
-    was taken off counts as an error of the calibration too. Rows whose scores lie beyond the reference's may be
-    anything that rises: the ends reach as far as that could move the metric. `detail` has the parts of both errors in
-    the band's half width, `labels` and `calibration`; `outside`, the share of rows beyond the reference's scores; and
-    `misfit` where the reference's scores do not rise with the outcome (`Calibration.misfit` under a thousandth).
+    was taken off counts as an error of the calibration too, and so does half of what the ways differ by. Rows whose
+    scores lie beyond the reference's may be anything that rises: the ends reach as far as that could move the metric.
+
+    `detail` has the parts of both errors in the band's half width, `labels` and `calibration`; `outside`, the share of
+    rows beyond the reference's scores; `spread`, what the ways differ by; and `misfit` where the reference's scores do
+    not rise with the outcome (`Calibration.misfit` under a thousandth).
 
     Absent without rows, with fewer than `FEW_LABELS` reference rows of a label, or where the metric is.
     """
@@ -134,50 +148,111 @@ def estimate(
     calibration = calibrate(reference)
     if calibration is None or not n:
         return Estimate.absent(n, reference.n)
-    now = expected(calibration, lower, upper, rows)
-
-    base, known = value(now), value(reference)
-    fitted = value(expected(calibration, reference.lower, reference.upper, reference.negatives + reference.positives))
-    if base is None or known is None or fitted is None:
+    before = expected(calibration, reference.lower, reference.upper, reference.negatives + reference.positives)
+    ways = ways or [Way(expected(calibration, lower, upper, rows), reference, before)]
+    positives = np.mean([way.now.positives for way in ways], axis=0)
+    base, taken = value(Scores(lower, upper, rows - positives, positives)), [_corrected(value, way) for way in ways]
+    known = [both for both in taken if both is not None]
+    if base is None or not known:
         return Estimate.absent(n, reference.n)
 
     def moved(positives: Floats) -> float:
         found = value(Scores(lower, upper, rows - positives, positives))
         return 0.0 if found is None else found - base
 
-    share = np.clip(now.positives / np.maximum(rows, 1e-12), 0.0, 1.0)
+    z, middle = -float(ndtri(alpha)), (lower + upper) / 2
+    below, above, slope = _labels_to_come(moved, positives, rows, predicted_positive(lower, threshold))
+    nearest = np.searchsorted((calibration.middle[1:] + calibration.middle[:-1]) / 2, middle)
+    pull = np.bincount(calibration.block[nearest], rows * slope, len(calibration.rows))
+    of_block = calibration.positives / calibration.rows
+    fall, rise = (pull * (end - of_block) for end in proportions(calibration.positives, calibration.rows, alpha))
+    estimates = [found for found, _ in known]
+    spread = max(estimates) - min(estimates)
+    unsure = z * z * (float(np.mean([flattery for _, flattery in known])) ** 2 + spread**2 / 4)
+    doubt = [float((end(fall, rise) ** 2).sum()) + unsure for end in (np.minimum, np.maximum)]
+    beyond = [middle < calibration.middle[0], middle > calibration.middle[-1]]
+    furthest = [moved(np.where(out, rows * side, positives)) for side, out in enumerate(beyond) if rows[out].any()]
+    reach = (
+        -((z * z * below + doubt[0]) ** 0.5) + min(0.0, *furthest, 0.0),
+        (z * z * above + doubt[1]) ** 0.5 + max(0.0, *furthest, 0.0),
+    )
+    found, low, high = (float(np.clip(np.mean(estimates) + by, *within)) for by in (0.0, *reach))
+    detail = {
+        "labels": z * max(below, above) ** 0.5,
+        "calibration": max(doubt) ** 0.5,
+        "outside": float(rows[beyond[0] | beyond[1]].sum()) / n,
+    }
+    if len(known) > 1:
+        detail["spread"] = spread
+    if calibration.misfit < MISFIT:
+        detail["misfit"] = calibration.misfit
+    return Estimate(found, low, high, n, reference.n, detail)
+
+
+def _corrected(value: Value, way: Way) -> tuple[float, float] | None:
+    """What a way estimates, and the flattery that was taken off."""
+    now, seen, fitted = value(way.now), value(way.seen), value(way.fitted)
+    return None if now is None or seen is None or fitted is None else (now + seen - fitted, seen - fitted)
+
+
+def _labels_to_come(
+    moved: Callable[[Floats], float], positives: Floats, rows: Floats, side: NDArray[np.bool_]
+) -> tuple[float, float, Floats]:
+    """The variance of a metric by the labels to come, downwards and upwards, and what one more positive in each bin
+    moves it by."""
+    share = np.clip(positives / np.maximum(rows, 1e-12), 0.0, 1.0)
     noise = rows * share * (1 - share)
-    group = _groups(noise, predicted_positive(lower, threshold))
-    z, below, above = -float(ndtri(alpha)), 0.0, 0.0
-    slope = np.zeros(len(rows))
+    group, slope, below, above = _groups(noise, side), np.zeros(len(rows)), 0.0, 0.0
     for one in np.unique(group[noise > 0]):
         here = np.where(group == one, noise, 0.0)
         deviation = float(here.sum()) ** 0.5
         part = min(deviation, 1.0)  # of a deviation, where more could leave fewer than no labels
         step = here / deviation * part
-        ends = np.minimum(now.positives + step, rows), np.maximum(now.positives - step, 0.0)
+        ends = np.minimum(positives + step, rows), np.maximum(positives - step, 0.0)
         up, down = (moved(end) / part for end in ends)
-        below, above = below + min(z * up, z * down, 0.0) ** 2, above + max(z * up, z * down, 0.0) ** 2
+        below, above = below + min(up, down, 0.0) ** 2, above + max(up, down, 0.0) ** 2
         slope[group == one] = (up - down) / (2 * deviation)
-    middle = (lower + upper) / 2
-    nearest = np.searchsorted((calibration.middle[1:] + calibration.middle[:-1]) / 2, middle)
-    pull = np.bincount(calibration.block[nearest], rows * slope, len(calibration.rows))
-    of_block = calibration.positives / calibration.rows
-    fall, rise = (pull * (end - of_block) for end in proportions(calibration.positives, calibration.rows, alpha))
-    flattery = (z * (known - fitted)) ** 2
-    doubt = [float((end(fall, rise) ** 2).sum()) + flattery for end in (np.minimum, np.maximum)]
-    beyond = [middle < calibration.middle[0], middle > calibration.middle[-1]]
-    furthest = [moved(np.where(out, rows * side, now.positives)) for side, out in enumerate(beyond) if rows[out].any()]
-    reach = (below + doubt[0]) ** 0.5 - min(0.0, *furthest, 0.0), (above + doubt[1]) ** 0.5 + max(0.0, *furthest, 0.0)
-    found, low, high = (float(np.clip(base + known - fitted + by, *within)) for by in (0.0, -reach[0], reach[1]))
-    detail = {
-        "labels": max(below, above) ** 0.5,
-        "calibration": max(doubt) ** 0.5,
-        "outside": float(rows[beyond[0] | beyond[1]].sum()) / n,
-    }
-    if calibration.misfit < MISFIT:
-        detail["misfit"] = calibration.misfit
-    return Estimate(found, low, high, n, reference.n, detail)
+    return below, above, slope
+
+
+def prediction_powered(guessed: Floats, audited: Floats, actual: Floats, alpha: float) -> Estimate:
+    """The mean of what is known of a few audited rows and guessed for all: prediction-powered inference (Angelopoulos
+    and others 2023), which needs no assumption about the guesses.
+
+    Args:
+        guessed: what is guessed for rows that were not audited, shape (rows,): the chance that a prediction is right,
+            or the error that is expected of it.
+        audited, actual: what was guessed for the rows of a random sample, and what turned out, shape (sample,).
+        alpha: error on each side.
+
+    `mean(actual) + weight (mean(guessed) - mean(audited))`, with the weight of least variance (power tuning;
+    Angelopoulos, Duchi and Zrnic 2023), between 0 and 1: guesses that say nothing do no harm. Student's t with the
+    sample's size less one. `detail` has the `weight`; `gap`, the mean of actual less guessed in the sample; and
+    `drifted` if that is further from zero than chance explains at `alpha`: then the relation is not that of the
+    reference any more. Absent with fewer than 2 audited rows; without ends where all of fewer than `FEW_LABELS` turned
+    out the same.
+
+    >>> guessed, audited = np.full(1000, 0.8), np.full(100, 0.8)
+    >>> e = prediction_powered(guessed, audited, np.repeat([1.0, 0.0], [60, 40]), 0.025)
+    >>> round(e.low, 3), e.value, round(e.high, 3), e.detail["drifted"]
+    (0.502, 0.6, 0.698, True)
+    """
+    n, others = len(actual), len(guessed)
+    if n < 2:
+        return Estimate.absent(n)
+    apart = float(np.var(np.concatenate([guessed, audited]), ddof=1))
+    together = float(np.cov(actual, audited)[0, 1])
+    weight = float(np.clip(together / (apart * (1 + n / others)), 0.0, 1.0)) if apart and others else 0.0
+    rest = actual - weight * audited
+    variance = float(np.var(rest, ddof=1)) / n + (weight**2 * apart / others if others else 0.0)
+    found = float(rest.mean()) + (weight * float(guessed.mean()) if others else 0.0)
+    t = -float(stdtrit(n - 1, alpha))
+    gaps = actual - audited
+    gap, noise = float(gaps.mean()), (float(np.var(gaps, ddof=1)) / n) ** 0.5
+    detail = {"weight": weight, "gap": gap, "drifted": bool(abs(gap) > t * noise)}
+    if n < FEW_LABELS and not np.ptp(actual):
+        return Estimate(found, None, None, n, None, detail)
+    return Estimate(found, found - t * variance**0.5, found + t * variance**0.5, n, None, detail)
 
 
 def _groups(noise: Floats, side: NDArray[np.bool_]) -> Ints:
