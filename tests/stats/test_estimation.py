@@ -11,7 +11,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from watchkeeper.stats import confusion, scores
 from watchkeeper.stats.confusion import Confusion
-from watchkeeper.stats.estimation import calibrate, estimate, expected
+from watchkeeper.stats.estimation import calibrate, estimate, expected, prediction_powered
 from watchkeeper.stats.grid import Floats
 from watchkeeper.stats.scores import Scores
 
@@ -126,3 +126,43 @@ def test_a_moved_score_moves_the_estimate_to_the_truth() -> None:
     assert found.high is not None
     assert found.low < truth < found.high
     assert found.high < (accuracy(reference) or 0) - 0.1
+
+
+def test_prediction_powered_worked_by_hand() -> None:
+    guessed, audited, actual = np.array([0.2, 0.4, 0.6, 0.8]), np.array([0.3, 0.5, 0.7]), np.array([0.0, 0.0, 1.0])
+    found = prediction_powered(guessed, audited, actual, ALPHA)
+    apart = np.var([*guessed, *audited], ddof=1)
+    weight = min(np.cov(actual, audited)[0, 1] / (apart * (1 + 3 / 4)), 1.0)
+    assert found.detail["weight"] == pytest.approx(weight)
+    assert found.value == pytest.approx(actual.mean() + weight * (guessed.mean() - audited.mean()))
+    assert found.detail["gap"] == pytest.approx(-1 / 6)
+    assert prediction_powered(guessed, audited[:1], actual[:1], ALPHA).value is None
+    sure = prediction_powered(guessed, audited, np.ones(3), ALPHA)
+    assert (sure.low, sure.high) == (None, None)  # three of a kind bound nothing
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.15], ids=["calibrated guesses", "guesses of another world"])
+def test_a_small_audit_holds_the_truth_whatever_the_guesses_are_worth(bias: float) -> None:
+    rng = np.random.default_rng(6)
+    misses, narrower, told, reps, truth = 0, 0, 0, 500, _mean_of_beta(bias)
+    for _ in range(reps):
+        chance = rng.beta(4, 1, 2200)
+        actual = (rng.random(2200) < np.clip(chance - bias, 0, 1)) * 1.0
+        found = prediction_powered(chance[200:], chance[:200], actual[:200], ALPHA)
+        assert found.low is not None
+        assert found.high is not None
+        misses += not found.low <= truth <= found.high
+        alone = 1.96 * (actual[:200].var(ddof=1) / 200) ** 0.5
+        narrower += (found.high - found.low) / 2 < alone
+        told += found.detail["drifted"]
+    assert misses <= stats.binom.ppf(0.9999, reps, 0.05)
+    assert narrower / reps > 0.8
+    if bias:
+        assert told / reps > 0.95
+    else:
+        assert told <= stats.binom.ppf(0.9999, reps, 0.05)
+
+
+def _mean_of_beta(bias: float) -> float:
+    at = (np.arange(100_000) + 0.5) / 100_000
+    return float(np.mean(np.clip(stats.beta(4, 1).ppf(at) - bias, 0, 1)))
