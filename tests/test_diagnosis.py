@@ -110,3 +110,40 @@ def test_a_segment_is_named_and_hundreds_of_them_are_not_detailed() -> None:
     found = explain(incident(*many), {})
     assert found["summary"].startswith("age in country=C199: population stability index 0.499")
     assert [c["segment"] for c in found["columns"]] == [f"country=C{i:03}" for i in range(199, 149, -1)]
+
+
+def part(value: float, half: float) -> dict[str, float]:
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+@pytest.mark.parametrize(
+    ("relation", "inputs", "words"),
+    [
+        (part(0.033, 0.01), part(0.008, 0.01), "The relation between inputs and outcomes changed: of +4.1 points in"),
+        (part(0.0, 0.01), part(0.041, 0.01), "The inputs changed: of"),
+        (part(0.0, 0.01), part(-0.041, 0.01), "The inputs changed: of"),
+        (
+            part(0.02, 0.01),
+            part(0.021, 0.01),
+            "relation between inputs and outcomes changed and the inputs changed: of",
+        ),
+        (part(0.02, 0.03), part(0.021, 0.03), "What changed cannot be told apart from chance: of"),
+    ],
+)
+def test_a_loss_of_performance_is_said_to_come_of_the_rules_or_of_the_world(
+    relation: dict[str, float], inputs: dict[str, float], words: str
+) -> None:
+    one = verdict("score", 0.12, "performance", "accuracy")
+    parts = {"of": "errors", "change": part(0.041, 0.01), "inputs": inputs, "relation": relation}
+    found = explain(incident(one), {one.id: point(one, parts=parts)})
+    assert words in found["summary"]
+
+
+def test_what_each_part_adds_is_said_with_its_interval() -> None:
+    one = verdict("score", 0.12, "performance", "log_loss")
+    parts = {"of": "log_loss", "change": part(0.12, 0.01), "inputs": part(0.02, 0.03), "relation": part(0.1, 0.02)}
+    found = explain(incident(one), {one.id: point(one, parts=parts)})
+    assert found["summary"].endswith(
+        "of +0.12 in log loss, +0.1 (+0.08 to +0.12) came of the relation and +0.02 (-0.01 to +0.05) of the inputs."
+    )
+    assert found["columns"][0]["detail"]["parts"] == parts

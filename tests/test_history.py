@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from watchkeeper.history import History, champion_at
+from watchkeeper.history import RUN, History, champion_at, run
 from watchkeeper.monitors import Watch, plan, shown
 from watchkeeper.profiles import Key, Profile, merge
 from watchkeeper.records import ALL
@@ -218,3 +218,35 @@ def test_a_subject_has_its_parts_from_a_window_before_in_order() -> None:
 def test_asking_again_gives_the_same_and_asks_nothing_anew() -> None:
     known = history(WEEK)
     assert known.profile("age", days(0, 7)) is known.profile("age", days(0, 7))
+
+
+def concept_drift(**monitor: Any) -> Watch:
+    settings = {"name": "watched", "metric": "concept_drift", "above": 1.1, **monitor}
+    return plan(ModelConfig.model_validate({"columns": {"age": {"kind": "numeric"}}, "monitors": [settings]}))[0]
+
+
+def test_a_metric_that_runs_sees_each_grain_by_label_since_the_champion_was_crowned() -> None:
+    grains = [grain(day, "v1", "score", [0.2] * (day + 1), "0") for day in range(6)]
+    grains += [grain(day, version, "score", [0.9], "1") for day in (3, 4) for version in ("v1", "v2")]
+    champions = [(MARCH, "v1"), (at(2), "v2")]
+    subject, _ = history(grains, champions=champions).subject(concept_drift(), days(4, 5))
+    assert [start for start, _ in subject.labelled_parts] == [at(2), at(3), at(4)]
+    assert [rows(sides.get("0")) for _, sides in subject.labelled_parts] == [3, 4, 5]
+    assert [rows(sides.get("1")) for _, sides in subject.labelled_parts] == [0, 2, 2]
+
+
+def test_a_metric_that_does_not_run_is_given_no_grains_by_label() -> None:
+    subject, _ = history([grain(0, "v1", "score", [0.2], "0")]).subject(watch(metric="auc"), days(0, 1))
+    assert subject.labelled_parts == ()
+
+
+def test_a_metric_runs_over_so_many_windows_at_most() -> None:
+    assert run(concept_drift(window="2d"), days(98, 100), [(MARCH, "v1")]) == days(100 - 2 * RUN, 100)
+
+
+def test_the_grain_in_which_a_champion_was_crowned_is_not_counted_as_its_own() -> None:
+    crowned = at(2) + DAY / 2
+    grains = [grain(day, "v1", "score", [0.2], "0") for day in range(5)]
+    champions = [(MARCH, "v1"), (crowned, "v2")]
+    subject, _ = history(grains, champions=champions).subject(concept_drift(), days(4, 5))
+    assert [start for start, _ in subject.labelled_parts] == [at(3), at(4)]

@@ -14,6 +14,7 @@ from watchkeeper.metrics import (
     METRICS,
     Metric,
     business,
+    concept,
     drift,
     encoding,
     estimation,
@@ -32,7 +33,7 @@ from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import INVALID, NULL, Grid
 from watchkeeper.testing import check_metric, profile_of
 
-BUILT_IN = (quality, encoding, drift, performance, estimation, fairness, service, business)
+BUILT_IN = (quality, encoding, drift, performance, concept, estimation, fairness, service, business)
 ALPHA = 0.025
 DISTANCES = {
     "psi": 0.2, "jensen_shannon": 0.2, "hellinger": 0.2, "chi_square": 0.2, "total_variation": 0.2, "l_infinity": 0.05,

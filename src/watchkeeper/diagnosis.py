@@ -81,8 +81,9 @@ def explain(incident: Incident, points: Mapping[str, Point]) -> dict[str, Any]:
             }
         )
     branch, recommendation = TREE.get(incident.cause, ("model", "Look at the evidence and decide."))
+    parts = next((c["detail"]["parts"] for c in columns if "parts" in c["detail"]), None)
     return {
-        "summary": " ".join(_sentence(c) for c in columns[:3]),
+        "summary": " ".join([*(_sentence(c) for c in columns[:3]), *([_parts(parts)] if parts else [])]),
         "tree": branch,
         "recommendation": recommendation,
         "columns": columns,
@@ -105,3 +106,24 @@ def _sentence(column: dict[str, Any]) -> str:
     if values:
         text += f"; most often {max(values, key=values.get)}"
     return text + "."
+
+
+def _parts(parts: Mapping[str, Any]) -> str:
+    """What a change of performance is made of, in words."""
+    change, inputs, relation = (parts[name] for name in ("change", "inputs", "relation"))
+    scale, unit = (100, " points") if parts["of"] == "errors" else (1, "")
+    what = {"errors": "the share of wrong predictions", "log_loss": "log loss", "brier": "Brier score"}[parts["of"]]
+
+    def amount(part: Mapping[str, float]) -> str:
+        value, low, high = (scale * part[end] for end in ("value", "low", "high"))
+        return f"{value:+.2g}{unit} ({low:+.2g} to {high:+.2g})"
+
+    reasons = {"the relation between inputs and outcomes changed": relation, "the inputs changed": inputs}
+    told = (
+        " and ".join(r for r, part in reasons.items() if part["low"] > 0 or part["high"] < 0)
+        or "what changed cannot be told apart from chance"
+    )
+    return (
+        f"{told[0].upper()}{told[1:]}: of {scale * change['value']:+.2g}{unit} in {what},"
+        f" {amount(relation)} came of the relation and {amount(inputs)} of the inputs."
+    )

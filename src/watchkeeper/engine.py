@@ -28,7 +28,7 @@ from watchkeeper import (
     traffic,
 )
 from watchkeeper.errors import ConflictError, StateError
-from watchkeeper.history import History, seen
+from watchkeeper.history import History, run, seen
 from watchkeeper.incidents import ENGINE
 from watchkeeper.monitors import Watch
 from watchkeeper.recording import Recorder
@@ -237,12 +237,16 @@ class Engine:
         read = {part for watch, window in due for part in (seen(window), *_before(watch, window))}
         champions = tx.champions(name)
         segment = None if any(watch.segment or watch.groups for watch, _ in due) else ALL
-        kept = [one for stretch in together(read) for one in tx.profiles(name, stretch, segment)]
+        grains = dict(kept for stretch in together(read) for kept in tx.profiles(name, stretch, segment))
+        runs = {(watch.column, run(watch, window, champions)) for watch, window in due if watch.metric.since_crowned}
+        for column in {column for column, _ in runs}:
+            for stretch in together(part for of, part in runs if of == column):
+                grains |= dict(tx.profiles(name, stretch, segment, column=column))
         immature = any(watch.metric.labels and window.end + model.label_delay > now for watch, window in due)
         learnt = Window(now - late.MATURITIES * model.label_delay - model.grain_length, now)
         lags = tx.profiles(name, learnt, column=times.LABEL_LAG) if immature else []
         return History(
-            late.fill(kept, model.unlabelled, model.grain_length, now),
+            late.fill(grains.items(), model.unlabelled, model.grain_length, now),
             tx.profiles(name, None, segment, version=[version for _, version in champions]),
             champions,
             tx.grids(name),

@@ -18,6 +18,9 @@ from watchkeeper.stats.grid import Grid
 from watchkeeper.stats.lags import Correction
 from watchkeeper.windows import Window
 
+RUN = 13
+"""Windows that a metric which runs since the champion was crowned goes back at most: a quarter, for one of a week."""
+
 Merged = tuple[Profile | None, tuple[str, ...]]
 """A profile, if there is any, and the ids of those it is made of."""
 
@@ -125,6 +128,7 @@ class History:
             provisional=late is not None,
             correction=self._correction(late, watch, window, version) if late else None,
             grain_seconds=self._grain.total_seconds(),
+            labelled_parts=self._labelled(watch, window, version) if watch.metric.since_crowned else (),
         )
         return subject, tuple(one for _, ids in (*now.values(), *then.values()) for one in ids)
 
@@ -156,6 +160,16 @@ class History:
         """The profiles of a place in a window, those of each grain's versions apart, oldest first."""
         return tuple((start, profile) for start, _, profile in self._within(place, window, version))
 
+    def _labelled(self, watch: Watch, window: Window, version: str) -> tuple[tuple[datetime, dict[str, Profile]], ...]:
+        """The profiles of each grain that a watch runs over, by label, oldest first."""
+        running = run(watch, window, self._champions)
+        found: dict[datetime, dict[str, list[Profile]]] = defaultdict(lambda: defaultdict(list))
+        for label in self._labels[watch.segment, watch.column]:
+            for start, profile in self._parts(_place(watch, label), running, version):
+                found[start][label].append(profile)
+        together = {start: {label: merge(each) for label, each in sides.items()} for start, sides in found.items()}
+        return tuple((start, {k: p for k, p in together[start].items() if p}) for start in sorted(together))
+
     def _known(self, monitor: MonitorConfig, earlier: Window) -> Window | None:
         """The part of a baseline from the first grain on; None if there is none. Of a window some time ago all or
         nothing, for a part of it would be another time of the day or week."""
@@ -180,6 +194,12 @@ class History:
         kept = self._grains[place]
         chosen = kept[bisect_left(kept, window.start, key=_start) : bisect_left(kept, window.end, key=_start)]
         return [part for part in chosen if version in (ALL, part[1].version)]
+
+
+def run(watch: Watch, window: Window, champions: Sequence[tuple[datetime, str]]) -> Window:
+    """The stretch whose grains a metric runs over: since the champion was crowned, and `RUN` windows at most."""
+    crowned = [since for since, _ in champions[1:] if since < window.end]
+    return Window(max([window.end - RUN * watch.window, *crowned[-1:]]), window.end)
 
 
 def seen(window: Window) -> Window:

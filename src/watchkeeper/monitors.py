@@ -20,6 +20,7 @@ from watchkeeper.metrics import (
     METRICS,
     Metric,
     business,
+    concept,
     drift,
     encoding,
     estimation,
@@ -41,7 +42,19 @@ from watchkeeper.stats.estimates import difference, proportion, ratio
 from watchkeeper.tasks import model_columns
 from watchkeeper.windows import Window
 
-BUILT_IN = (quality, encoding, drift, performance, multiclass, regression, estimation, fairness, service, business)
+BUILT_IN = (
+    quality,
+    encoding,
+    drift,
+    performance,
+    concept,
+    multiclass,
+    regression,
+    estimation,
+    fairness,
+    service,
+    business,
+)
 load_plugins()
 
 MONTH = timedelta(days=30)
@@ -203,7 +216,10 @@ def shown(config: ModelConfig) -> list[Watch]:
     judged."""
     without = config.costs is None
     known, kinds = of_task(config.task), model_columns(config)
-    wanted = [(name, m.column) for name, m in known.items() if m.labels and not m.groups and not (m.costs and without)]
+    realised = {
+        name: m for name, m in known.items() if m.labels and not (m.needs_baseline or m.groups or (m.costs and without))
+    }
+    wanted = [(name, m.column) for name, m in realised.items()]
     wanted += [(name, known[name].column) for name in (f"estimated_{one}" for one in ESTIMATES) if name in known]
     wanted += [(name, "latency_ms") for name in ("p50", "p95", "p99")]
     wanted += [("mean_use", name) for name in RESOURCES if name != "cost"]
@@ -289,9 +305,13 @@ def measure(
         before = compute(subject.of_baseline, watch.alpha)
         change = difference if monitor.relative == "difference" else ratio
         estimate = change(estimate, before).about(**estimate.detail)
-    if monitor and watch.metric.cause in ("drift", "changed format") and _outside(monitor, estimate.low, estimate.high):
-        start = drift.began(subject)
-        estimate = estimate.about(began=start.isoformat() if start else "")
+    if monitor and _outside(monitor, estimate.low, estimate.high):
+        if watch.metric.cause in ("drift", "changed format"):
+            start = drift.began(subject)
+            estimate = estimate.about(began=start.isoformat() if start else "")
+        realised = watch.metric.cause == "performance" and watch.metric.labels and watch.column == "score"
+        if realised and (parts := concept.parts_of_change(watch.metric.name, subject)):
+            estimate = estimate.about(parts=parts)
     name = monitor.name if monitor else ""
     coverage = None
     if watch.metric.labels and subject.n:

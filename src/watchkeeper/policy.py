@@ -86,6 +86,7 @@ def _of_labels(task: Task) -> tuple[MonitorConfig, ...]:
         Task.BINARY: (
             ("log loss", "log_loss", {"above": 0.05, "relative": "difference"}),
             ("AUC", "auc", {"below": -0.05, "relative": "difference"}),
+            ("concept drift", "concept_drift", {"above": 1.1}),
         ),
         Task.MULTICLASS: (
             ("accuracy", "accuracy", {"below": -0.05, "relative": "difference"}),

@@ -398,11 +398,11 @@ class Subject:
     baseline's. `beside` are the subjects of other columns that the metric asks for, in the same rows, by name.
     `groups` are the subjects of the segments that are compared, by name.
     `grains` counts the grains that each side covers, for rates per grain. `parts` are the column's profiles grain by
-    grain, of the window and of as long before it, for finding when a change began. `contract` is what was agreed about
-    the column, and `costs` what the model's predictions cost by how they turn out. `expected` stand for
-    the labels where these are only estimated. A `provisional` subject is of a window whose labels
-    are not all known yet, and its `correction` what the known ones say of all, if that can be said. `grain_seconds` is
-    how long a grain lasts.
+    grain, of the window and of as long before it, for finding when a change began; `labelled_parts` those by label,
+    since the champion was crowned, for metrics that run over all of them. `contract` is what was agreed about the
+    column, and `costs` what the model's predictions cost by how they turn out. `expected` stand for the labels where
+    these are only estimated. A `provisional` subject is of a window whose labels are not all known yet, and its
+    `correction` what the known ones say of all, if that can be said. `grain_seconds` is how long a grain lasts.
     """
 
     current: Profile | None
@@ -419,6 +419,7 @@ class Subject:
     beside: Mapping[str, Subject] = field(default_factory=dict)
     expected: Scores | None = None
     groups: Mapping[str, Subject] = field(default_factory=dict)
+    labelled_parts: tuple[tuple[datetime, dict[str, Profile]], ...] = ()
     provisional: bool = False
     correction: Correction | None = None
     grain_seconds: float = 0.0

@@ -34,6 +34,7 @@ class Metric:
         groups: for a metric that compares groups, the metrics that it compares them by.
         beside: the columns that it needs beside its own; one that ends with a colon stands for all that begin with it.
         baseline_labels: whether it needs the baseline's labels, though the baseline is not what it compares with.
+        since_crowned: whether it looks at every grain since the champion was crowned, by label.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Metric:
     beside: tuple[str, ...] = ()
     baseline_labels: bool = False
     groups: tuple[str, ...] = ()
+    since_crowned: bool = False
 
     @property
     def usual(self) -> frozenset[Kind]:
@@ -87,6 +89,7 @@ def metric(
     beside: tuple[str, ...] = (),
     baseline_labels: bool = False,
     groups: tuple[str, ...] = (),
+    since_crowned: bool = False,
 ) -> Callable[[Compute], Compute]:
     """Register a function as the metric of its own name. Without `tasks` it fits them all; on the score, only binary
     classifiers."""
@@ -96,7 +99,7 @@ def metric(
         fitting = frozenset(tasks or ([Task.BINARY] if column == "score" else Task))
         made = Metric(
             name, title, cause, frozenset(kinds), column, needs_baseline, labels, any_size, unit, compute, costs,
-            fitting, beside, baseline_labels, groups,
+            fitting, beside, baseline_labels, groups, since_crowned,
         )  # fmt: skip
         METRICS.setdefault(name, made)
         for task in fitting:

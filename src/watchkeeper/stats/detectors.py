@@ -20,7 +20,7 @@ from scipy.special import expit, logit
 
 from watchkeeper.stats.grid import Floats, Ints
 
-ODDS = 2.0 ** np.array([0.25, 0.5, 1.0, 2.0, 4.0])
+ODDS = 2.0 ** np.array([0.125, 0.25, 0.5, 1.0, 2.0, 4.0])
 """The bets' alternatives, as multiples of the odds of a loss."""
 Gains = Callable[[int, int], Floats]
 """The gains of the steps from one to before another."""
