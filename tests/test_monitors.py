@@ -117,6 +117,12 @@ def test_a_monitor_that_cannot_be_meant_is_refused_with_its_place(
     assert caught.value.path == ("monitors", 1, *place)
 
 
+def test_what_runs_over_every_grain_does_not_look_early() -> None:
+    config = model({"metric": "concept_drift", "above": 1.1, "early": "1d"}, label_delay="3d")
+    with pytest.raises(ConfigError, match="runs over every grain, and the first labels would speak for all"):
+        plan(config)
+
+
 def test_a_metric_that_fits_no_feature_is_refused() -> None:
     words = {"country": {"kind": "categorical"}}
     with pytest.raises(ConfigError, match="ks fits no feature of this model; it is for numeric or"):

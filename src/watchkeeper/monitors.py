@@ -160,6 +160,11 @@ def _twice(monitor: MonitorConfig, metric: Metric) -> list[MonitorConfig]:
         raise ConfigError(
             f"{metric.name} waits for no labels of a score, so it is not early; leave early out", ("early",)
         )
+    if metric.since_crowned:
+        raise ConfigError(
+            f"{metric.name} runs over every grain, and the first labels would speak for all; leave early out",
+            ("early",),
+        )
     return [
         monitor.model_copy(update={"early": None}),
         monitor.model_copy(update={"name": f"{monitor.name} {EARLY}"}),
