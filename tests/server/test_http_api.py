@@ -64,6 +64,14 @@ def test_a_rollout_answers_tools_that_ask(http: httpx.Client, ids: fraud_story.I
     assert (waiting["ok"], waiting["state"], waiting["n"]) == (True, "inconclusive", 0)
 
 
+def test_a_model_tells_how_its_service_is(http: httpx.Client) -> None:
+    found = {(p["metric"], p["column"]): p for p in http.get("/api/v1/models/checkout-fraud").json()["data"]["service"]}
+    assert found["availability", "status"]["value"] > 0.98
+    assert found["p95", "latency_ms"]["low"] < found["p95", "latency_ms"]["value"]
+    assert 0.002 < found["mean_cost", "cost"]["value"] < 0.003
+    assert found["total_cost", "cost"]["n"] == found["mean_cost", "cost"]["n"] > 0
+
+
 def test_errors_have_one_shape(http: httpx.Client) -> None:
     near = http.get("/api/v1/models/etta")
     assert (near.status_code, near.json()) == (

@@ -42,7 +42,8 @@ def model(model: str, served: Served) -> dict[str, Any]:
     """One model with its champions, its open incidents, its rollouts and the last verdict of every look.
 
     `accounts` says what became of its events: how many labels found their predictions, how late predictions and labels
-    come, and what was sent twice, contradicted, set aside, rejected, or came too late.
+    come, and what was sent twice, contradicted, set aside, rejected, dropped by clients, or came too late. `service` is
+    what was measured last of how requests were answered, what that took, and what it cost.
     """
     config = served.model(model)
     with served.state.snapshot() as tx:
@@ -51,11 +52,20 @@ def model(model: str, served: Served) -> dict[str, Any]:
         verdicts = reads.latest_verdicts(tx, model)
         rollouts = tx.select(Rollout, model=model, order="-started_at")
         told = accounts.accounts(tx, model, config, served.clock())
+        service = reads.last_of_service(tx, model, standing.until)
     return {
         "data": {
             **_summary(standing),
             "champions": [{"version": version, "since": since.isoformat()} for since, version in champions],
             "accounts": told.to_dict(),
+            "service": [
+                {
+                    **{name: getattr(p, name) for name in ("metric", "column", "value", "low", "high", "n")},
+                    "from": p.window.start.isoformat(),
+                    "until": p.window.end.isoformat(),
+                }
+                for p in service
+            ],
             "incidents": jsonable_encoder(standing.incidents),
             "rollouts": [{**jsonable_encoder(rollout), "looks": len(rollout.looks)} for rollout in rollouts],
             "verdicts": [{**jsonable_encoder(v), "reason_sentence": v.reason.sentence} for v in verdicts],

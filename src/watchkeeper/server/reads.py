@@ -184,6 +184,14 @@ def chart_points(tx: Transaction, model: str, since: datetime, performance: str,
     )
 
 
+def last_of_service(tx: Transaction, model: str, until: datetime | None) -> list[Point]:
+    """What was measured of the service and of the business in the last grain."""
+    if until is None:
+        return []
+    metrics = [*SERVICE, *BUSINESS]
+    return tx.select(Point, model=model, monitor="", version=ALL, segment=ALL, metric=metrics, window_end=until)
+
+
 def main_series(points: Iterable[Point]) -> list[Point]:
     """Of points that several monitors took of the same metric, those of the one with the most."""
     groups: dict[tuple[str, timedelta], list[Point]] = {}
