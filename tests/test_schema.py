@@ -97,7 +97,7 @@ def test_a_baseline_is_the_reference_or_a_duration() -> None:
     assert monitor(baseline=None).baseline is None
     assert monitor(baseline="28d").baseline == 28 * DAY
     for wrong in ("last month", "previously", "yesterday", "4 x 7d"):
-        with pytest.raises(ValidationError, match="is no baseline; write reference, previous, a duration"):
+        with pytest.raises(ValidationError, match="is no baseline; write reference, previous, seasonal, a duration"):
             monitor(baseline=wrong)
     with pytest.raises(ValidationError, match="is no baseline"):
         monitor(baseline=28)

@@ -13,7 +13,7 @@ from watchkeeper.metrics import fits
 from watchkeeper.monitors import Watch
 from watchkeeper.profiles import Key, Profile, Subject, merge
 from watchkeeper.records import ALL
-from watchkeeper.schema import Ago, CostsConfig, Kind, MonitorConfig
+from watchkeeper.schema import SEASONAL, WEEK, WEEKS, YEAR, Ago, CostsConfig, Kind, MonitorConfig
 from watchkeeper.stats.grid import Grid
 from watchkeeper.stats.lags import Correction
 from watchkeeper.windows import Window
@@ -129,6 +129,7 @@ class History:
             correction=self._correction(late, watch, window, version) if late else None,
             grain_seconds=self._grain.total_seconds(),
             labelled_parts=self._labelled(watch, window, version) if watch.metric.since_crowned else (),
+            past=self._past(watch, window, version),
         )
         return subject, tuple(one for _, ids in (*now.values(), *then.values()) for one in ids)
 
@@ -148,9 +149,24 @@ class History:
             return nothing, 0
         if watch.monitor is None or watch.monitor.baseline is None:
             return {label: self._reference(window.end, _place(watch, label), version) for label in labels}, 0
+        if watch.monitor.baseline == SEASONAL:
+            return nothing, 0
         known = [part for earlier in watch.monitor.before(window) if (part := self._known(watch.monitor, earlier))]
         grains = sum(part.length // self._grain for part in known)
         return {label: self._together(_place(watch, label), known, version) for label in labels}, grains
+
+    def _past(self, watch: Watch, window: Window, version: str) -> dict[int, Profile | None]:
+        """The profiles of a place in the windows that a seasonal baseline looks at, by how many lengths they lie back:
+        those of the last weeks, and if all of them are known those of the weeks up to the same one a year before."""
+        if watch.monitor is None or watch.monitor.baseline != SEASONAL:
+            return {}
+        weeks, year = WEEKS * WEEK // window.length, YEAR // window.length
+        found = {}
+        for back in (*range(1, weeks + 1), *range(year, year + weeks + 1)):
+            earlier = Window(window.start - back * window.length, window.end - back * window.length)
+            if earlier.start >= self._since:
+                found[back] = self._merge(_place(watch, ALL), earlier, version)[0]
+        return found
 
     def _together(self, place: Place, windows: Sequence[Window], version: str) -> Merged:
         found = [self._merge(place, window, version) for window in windows]
@@ -214,7 +230,7 @@ def _place(watch: Watch, label: str) -> Place:
 def _seasonal(watch: Watch) -> bool:
     """Whether the baseline lies some time ago: the grains just before the window are then of another hour or day,
     and say nothing of when a change began."""
-    return watch.monitor is not None and isinstance(watch.monitor.baseline, Ago)
+    return watch.monitor is not None and (isinstance(watch.monitor.baseline, Ago) or watch.monitor.baseline == SEASONAL)
 
 
 def _start(part: tuple[datetime, Key, Profile]) -> datetime:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+
+import numpy as np
 
 from watchkeeper import late, policy
 from watchkeeper.errors import ConfigError, did_you_mean
@@ -36,9 +38,20 @@ from watchkeeper.metrics import (
 )
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Point, Reason, Status, Verdict, row_id
-from watchkeeper.schema import ERRORS, ColumnConfig, Kind, ModelConfig, MonitorConfig
+from watchkeeper.schema import (
+    ERRORS,
+    SEASONAL,
+    WEEK,
+    WEEKS,
+    YEAR,
+    ColumnConfig,
+    Kind,
+    ModelConfig,
+    MonitorConfig,
+)
 from watchkeeper.segments import Segmentation, is_named
-from watchkeeper.stats.estimates import difference, proportion, ratio
+from watchkeeper.stats import seasonal
+from watchkeeper.stats.estimates import Estimate, difference, proportion, ratio
 from watchkeeper.tasks import model_columns
 from watchkeeper.windows import Window
 
@@ -244,6 +257,12 @@ def shown(config: ModelConfig) -> list[Watch]:
 
 
 def _check_baseline(monitor: MonitorConfig, metric: Metric) -> None:
+    if monitor.baseline == SEASONAL and (metric.labels or metric.beside or metric.baseline_labels):
+        raise ConfigError(
+            f"{metric.name} needs labels or several columns, and a seasonal baseline is of one column alone; choose"
+            " another baseline, such as 4 x 7d ago",
+            ("baseline",),
+        )
     if monitor.relative is None:
         return
     if metric.needs_baseline:
@@ -299,6 +318,24 @@ def _kinds(metric: Metric) -> str:
     return " or ".join(kind for kind in Kind if kind in metric.kinds)
 
 
+def _against_the_season(watch: Watch, monitor: MonitorConfig, subject: Subject) -> Estimate:
+    """How far a metric lies from what its past lets expect; see `stats.seasonal.change`."""
+    weeks, year = WEEKS * WEEK // watch.window, YEAR // watch.window
+
+    def value(back: int) -> float:
+        if back and back not in subject.past:
+            return float("nan")
+        of = replace(subject, current=subject.past[back] if back else subject.current, past={}, parts=())
+        found = watch.metric.compute(of, watch.alpha).value
+        return float("nan") if found is None else found
+
+    values = np.array([value(back) for back in range(weeks, -1, -1)])
+    known = all(back in subject.past for back in range(year, year + weeks + 1))
+    earlier = np.array([value(back) for back in range(year + weeks, year - 1, -1)]) if known else None
+    found = seasonal.change(values, WEEK // watch.window, watch.alpha, ratio=monitor.relative == "ratio", year=earlier)
+    return replace(found, n=subject.n, n_baseline=found.n).about(year=known)
+
+
 def measure(
     watch: Watch, subject: Subject, model: str, version: str, window: Window, config: str, because: tuple[str, ...]
 ) -> Point:
@@ -306,7 +343,9 @@ def measure(
     compute = partial(fairness.between_groups, watch.metric) if _compares(watch) else watch.metric.compute
     estimate = late.estimate(compute, subject, watch.alpha)
     monitor = watch.monitor
-    if monitor and monitor.relative:
+    if monitor and monitor.baseline == SEASONAL:
+        estimate = _against_the_season(watch, monitor, subject)
+    elif monitor and monitor.relative:
         before = compute(subject.of_baseline, watch.alpha)
         change = difference if monitor.relative == "difference" else ratio
         estimate = change(estimate, before).about(**estimate.detail)

@@ -402,7 +402,9 @@ class Subject:
     since the champion was crowned, for metrics that run over all of them. `contract` is what was agreed about the
     column, and `costs` what the model's predictions cost by how they turn out. `expected` stand for the labels where
     these are only estimated. A `provisional` subject is of a window whose labels are not all known yet, and its
-    `correction` what the known ones say of all, if that can be said. `grain_seconds` is how long a grain lasts.
+    `correction` what the known ones say of all, if that can be said. `grain_seconds` is how long a grain lasts. `past`
+    are the column's profiles in the window moved back so many window lengths, those of times that are known, for a
+    seasonal baseline.
     """
 
     current: Profile | None
@@ -423,6 +425,7 @@ class Subject:
     provisional: bool = False
     correction: Correction | None = None
     grain_seconds: float = 0.0
+    past: Mapping[int, Profile | None] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:

@@ -49,7 +49,7 @@ class Ago:
 def _baseline(value: Any) -> timedelta | Ago | str | None:
     if value is None or value == "reference":
         return None
-    if isinstance(value, Ago) or value == "previous":
+    if isinstance(value, Ago) or value in ("previous", SEASONAL):
         return value  # type: ignore[no-any-return]
     if isinstance(value, str) and (shift := re.fullmatch(r"(?:(\d+) ?x ?)?(\w+) ago", value.strip())):
         times = int(shift[1] or 1)
@@ -60,8 +60,8 @@ def _baseline(value: Any) -> timedelta | Ago | str | None:
         return duration(value)
     except ConfigError:
         raise ConfigError(
-            f'"{value}" is no baseline; write reference, previous, a duration such as 28d, or how long ago, such as'
-            " 7d ago or 4 x 7d ago"
+            f'"{value}" is no baseline; write reference, previous, seasonal, a duration such as 28d, or how long ago,'
+            " such as 7d ago or 4 x 7d ago"
         ) from None
 
 
@@ -72,16 +72,20 @@ def show_baseline(baseline: timedelta | Ago | str | None) -> str:
     return show_duration(baseline) if isinstance(baseline, timedelta) else str(baseline)
 
 
+SEASONAL = "seasonal"
+WEEK, WEEKS, YEAR = 7 * DAY, 8, 364 * DAY
+"""The season that a seasonal baseline takes off, over how many of them it looks, and a year of whole weeks."""
 MOST_TIMES = 53
 """How often a baseline may look back: once a week, for a year."""
 
 Baseline = Annotated[
-    timedelta | Ago | Literal["previous"] | None,
+    timedelta | Ago | Literal["previous", "seasonal"] | None,
     BeforeValidator(_baseline),
     PlainSerializer(show_baseline, when_used="json"),
 ]
 """What current data is compared with: the champion's reference data (None); the stretch of time of this length that
-ends where the current window starts; the window before, which is as long; or the window some time ago."""
+ends where the current window starts; the window before, which is as long; the window some time ago; or what the last
+weeks let expect."""
 
 
 class Kind(StrEnum):
@@ -247,7 +251,11 @@ class MonitorConfig(Strict):
     - `previous`: the window before, which is as long;
     - `7d ago`: the window, a week earlier. For a window of an hour that is the same hour last week; `364d ago` is
       the same weekday a year ago;
-    - `4 x 7d ago`: the same hour of each of the last four weeks, together.
+    - `4 x 7d ago`: the same hour of each of the last four weeks, together;
+    - `seasonal`: what the last eight weeks let expect of the window, their trend and the season of the week taken off.
+      Once the log holds the same weeks of a year before, what changed since then is expected instead, so that the
+      season of the year is taken off too. The interval is of the errors of such expectations. It is for a relative
+      limit on a metric without labels, in a window that a week is a multiple of.
 
     What was not logged yet is no baseline: until there is one, the verdict is "not enough data".
 
@@ -287,6 +295,12 @@ class MonitorConfig(Strict):
                 f" {show_duration(self.window)}, found {self.baseline}",
                 ("baseline",),
             )
+        if self.baseline == SEASONAL and (self.relative is None or WEEK % self.window):
+            raise ConfigError(
+                f'a seasonal baseline of monitor "{self.name}" needs relative: difference or ratio, and a window that a'
+                f" week is a multiple of; found {self.relative or 'no relative'} and {show_duration(self.window)}",
+                ("baseline",),
+            )
         if isinstance(self.columns, tuple) and (not self.columns or len({*self.columns}) < len(self.columns)):
             raise ConfigError(
                 f'monitor "{self.name}" must name each of its columns once, and one at least', ("columns",)
@@ -300,6 +314,9 @@ class MonitorConfig(Strict):
         if isinstance(self.baseline, Ago):
             shifts = [i * self.baseline.back for i in range(1, self.baseline.times + 1)]
             return tuple(Window(window.start - shift, window.end - shift) for shift in shifts)
+        if self.baseline == SEASONAL:
+            begin = window.start - WEEKS * WEEK
+            return Window(begin, window.start), Window(begin - YEAR, window.end - YEAR)
         length = window.length if isinstance(self.baseline, str) else self.baseline
         return (Window(window.start - length, window.start),)
 

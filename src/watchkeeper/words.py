@@ -211,6 +211,8 @@ def baseline(monitor: MonitorConfig) -> str:
     match monitor.baseline:
         case None:
             return "the reference"
+        case "seasonal":
+            return "what the last weeks let expect"
         case timedelta() as length:
             return f"the {duration(length)} before"
         case Ago(back, times):

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from small_world import CHAMPION, NAME, ROWS, START, World, config, moment, reference, values
+from small_world import CHAMPION, NAME, ROWS, START, World, config, moment, prediction, reference, values
 from watchkeeper.profiles import Key
 from watchkeeper.records import Incident, Point, Reason, Status, Verdict
 from watchkeeper.why import why
@@ -101,3 +101,47 @@ def test_a_change_against_last_week_begins_with_the_first_breach(world: World) -
     first = min(v.window.end for v in world.rows(Verdict, monitor="last week", status=Status.BREACH))
     assert datetime.fromisoformat(signal["since"]) == first - world.settings.models[NAME].grain_length
     assert moment(15) <= first <= moment(15 + HALF)
+
+
+def made(day: int) -> int:
+    """How many predictions a day has: ever more of them, and few at weekends."""
+    return (12 if day % 7 < 5 else 4) * (30 + day) // 30 + day * day % 3
+
+
+def test_a_volume_that_grows_and_rests_at_weekends_alarms_only_when_it_falls(tmp_path: Path) -> None:
+    monitors = [
+        {"name": name, "metric": "volume", "below": 0.75, "relative": "ratio", "baseline": baseline}
+        for name, baseline in (("the days before", "14d"), ("the season", "seasonal"))
+    ]
+    world = World(tmp_path, config(monitors=monitors))
+    for day in range(71):
+        rows = made(day) if day < 70 else made(day) // 3
+        world.engine.inbox.put([prediction(i, day) for i in range(rows)])
+        if day in (1, 40, 70):
+            world.at(day + 1)
+    seasonal = [v for v in world.rows(Verdict, monitor="the season") if v.window.end <= moment(70)]
+    assert {v.status for v in seasonal if v.window.end > moment(36)} == {Status.HEALTHY}
+    assert {v.status for v in seasonal if v.window.end < moment(30)} == {Status.NOT_ENOUGH_DATA}
+    assert world.verdict("the season", 71).status is Status.BREACH
+    [point] = world.rows(Point, monitor="the season", window_end=moment(71))
+    assert point.detail["expected"] == pytest.approx(made(70), rel=0.15)
+    assert point.detail["year"] is False
+    world.engine.close()
+
+
+def test_what_comes_each_year_is_expected_once_there_is_a_year(tmp_path: Path) -> None:
+    monitor = {"name": "the season", "metric": "volume", "below": 0.75, "relative": "ratio", "baseline": "seasonal"}
+    world = World(tmp_path, config(monitors=[monitor]))
+    holiday = range(420, 424)  # as 364 days before
+    spans = (*range(63), *range(364, 424))
+    for day in spans:
+        rows = 20 + day * 7 % 3 + day // 40 - (12 if day in holiday or day + 364 in holiday else 0)
+        world.engine.inbox.put([prediction(i, day) for i in range(rows)])
+    world.at(424)
+    found = {v.window.start: v for v in world.rows(Verdict, monitor="the season")}
+    [point] = world.rows(Point, monitor="the season", window_end=moment(424))
+    assert point.detail["year"] is True
+    assert found[moment(423)].status is Status.HEALTHY
+    assert found[moment(420)].status is Status.HEALTHY
+    assert found[moment(57)].status is Status.BREACH, "in the first year nobody could know"
+    world.engine.close()
