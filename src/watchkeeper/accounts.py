@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from watchkeeper import events, traffic
+from watchkeeper.metrics import METRICS
 from watchkeeper.profiles import Profile, merge
-from watchkeeper.records import ALL
+from watchkeeper.records import ALL, Point
 from watchkeeper.schema import ModelConfig
 from watchkeeper.store.joins import joins
 from watchkeeper.store.log import Log
-from watchkeeper.store.state import State, Transaction
+from watchkeeper.store.state import TABLES, State, Transaction
 from watchkeeper.store.times import ARRIVAL_LAG, LABEL_DELAY
 from watchkeeper.summaries import quantiles
 from watchkeeper.windows import Window, floor
 
+POINTS = TABLES[Point].c
 LOOK_BACK = timedelta(days=30)
 """How far back the times of arrival and of labels are told of."""
 LEVELS = (0.5, 0.9, 0.99)
@@ -41,7 +43,8 @@ class Accounts:
     they are, since rows of them were deleted), and `dropped by clients, REASON` (events that never came).
 
     `labelled` is the share of the predictions old enough for their labels that have them, of `due` ones. `label_delay`
-    and `arrival_lag` are quantiles, in seconds, of the last 30 days.
+    and `arrival_lag` are quantiles, in seconds, of the last 30 days. `provisional` is the newest value of each
+    performance metric whose labels are not all known yet, of the version with the most rows.
     """
 
     counts: Mapping[str, int]
@@ -49,6 +52,7 @@ class Accounts:
     labelled: float | None
     label_delay: tuple[float, ...]
     arrival_lag: tuple[float, ...]
+    provisional: tuple[Point, ...] = ()
 
     @property
     def join_rate(self) -> float | None:
@@ -67,6 +71,21 @@ class Accounts:
             "labelled": self.labelled,
             "label_delay_seconds": told(self.label_delay),
             "arrival_lag_seconds": told(self.arrival_lag),
+            "provisional": [
+                {
+                    "metric": point.metric,
+                    "version": point.version,
+                    "start": point.window.start.isoformat(),
+                    "end": point.window.end.isoformat(),
+                    "value": point.value,
+                    "low": point.low,
+                    "high": point.high,
+                    "uncorrected": point.detail["plain"],
+                    "labelled": point.coverage,
+                    "complete": point.detail["complete"],
+                }
+                for point in self.provisional
+            ],
         }
 
 
@@ -88,7 +107,21 @@ def accounts(tx: Transaction, name: str, model: ModelConfig, now: datetime) -> A
         labelled=1 - sum(profile.missing for profile in mature) / due if due else None,
         label_delay=_quantiles(LABEL_DELAY, times[LABEL_DELAY]),
         arrival_lag=_quantiles(ARRIVAL_LAG, times[ARRIVAL_LAG]),
+        provisional=_provisional(tx, name, model, end),
     )
+
+
+def _provisional(tx: Transaction, name: str, model: ModelConfig, end: datetime) -> tuple[Point, ...]:
+    waited = [metric for metric, one in METRICS.items() if one.labels]
+    since = POINTS.window_end > end - model.label_delay
+    found = tx.select(Point, since, model=name, monitor="", segment=ALL, metric=waited, order="window_end")
+    newest: dict[str, Point] = {}
+    for point in found:
+        other = newest.get(point.metric)
+        later = other is None or (point.window.end, point.n) > (other.window.end, other.n)
+        if point.provisional and point.value is not None and later:
+            newest[point.metric] = point
+    return tuple(newest[metric] for metric in waited if metric in newest)
 
 
 def _quantiles(column: str, parts: list[Profile]) -> tuple[float, ...]:

@@ -302,6 +302,8 @@ def status(store: Store = STORE, config_file: ConfigFile = CONFIG, as_json: AsJs
             joined = "" if told["join_rate"] is None else f"{words.share(told['join_rate'])} of the outcomes joined, "
             counts = ", ".join(f"{n:,} {name}" for name, n in told["counts"].items() if n)
             out.print(f"{row['model']}: {joined}{counts or 'nothing counted yet'}", highlight=False, soft_wrap=True)
+            for point in told["provisional"]:
+                out.print(f"  {words.provisional(point)}", highlight=False, soft_wrap=True)
 
 
 @app.command("why")

@@ -168,6 +168,6 @@ def estimate(compute: Compute, subject: Subject, alpha: float) -> Estimate:
     told = {"provisional": True, "plain": plain.value, "plain_low": plain.low, "plain_high": plain.high}
     if subject.correction is None:
         return Estimate.absent(plain.n).about(**told)
-    found = corrected(lambda counts: compute(replace(subject, expected=counts), alpha), subject.correction)
+    found = corrected(lambda counts: compute(replace(subject, expected=counts), alpha), subject.correction, alpha)
     told |= {"complete": subject.correction.complete, "coverage": subject.correction.coverage}
     return replace(found, n=plain.n).about(**told)

@@ -127,6 +127,11 @@ class Point:
     config: str
     because: tuple[str, ...]
 
+    @property
+    def provisional(self) -> bool:
+        """Whether labels of its window are still to come; the value is then corrected for those."""
+        return bool(self.detail.get("provisional"))
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from watchkeeper.metrics import METRICS, unit_in
 from watchkeeper.records import ActionState, IncidentState, Reason, RolloutState, Severity, Status
@@ -165,6 +167,17 @@ def limit(value: float, direction: str, metric: str, column: str = "", relative:
         text = sign + f"{value:g}"
         text += f"{THIN}{of}" if (of := unit_in(metric, column)) else ""
     return f"{direction} {text}".replace("-", MINUS)
+
+
+def provisional(told: Mapping[str, Any]) -> str:
+    """A value whose labels are not all known yet, as accounts tell it."""
+    metric = str(told["metric"])
+    ends = interval(told["low"], told["high"], metric)
+    value, known = (measured(told[name], metric) for name in ("value", "uncorrected"))
+    return plain(
+        f"{metric_title(metric)} {value} ({ends}), provisional: {share(told['labelled'])} of the predictions until"
+        f" {time(told['end'])} have their label; {known} uncorrected"
+    )
 
 
 def confidence(value: float | None) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from watchkeeper.charts.figures import (
     ALARM,
     BLUE,
     GREY,
+    SERIES,
     THIN,
     Figure,
     Unit,
@@ -33,7 +35,10 @@ from watchkeeper.records import Point
 def performance_over_time(
     points: Sequence[Point], champions: Sequence[tuple[datetime, str]], metric: str, title: str = ""
 ) -> Figure:
-    """A performance metric of each version, with its 95 % band; vertical lines mark new champions."""
+    """A performance metric of each version, with its 95 % band; vertical lines mark new champions.
+
+    Values whose labels are not all known yet have a dashed band, and beside them what the known labels say.
+    """
     unit = unit_of(metric)
     title = title or f"{title_of(metric)} of each version"
     kept = [p for p in points if p.metric == metric and p.value is not None]
@@ -44,10 +49,73 @@ def performance_over_time(
     versions = list(dict.fromkeys([*order, *versions]))
     figure = blank(title, "day (UTC)", unit.axis)
     for i, version in enumerate(versions):
-        own = [p for p in kept if p.version == version]
-        figure["data"] += line_with_band(own, f"version {version}" if version else "all versions", i, unit)
+        own, name = [p for p in kept if p.version == version], f"version {version}" if version else "all versions"
+        mature, early = ([p for p in own if p.provisional is so] for so in (False, True))
+        figure["data"] += line_with_band(mature, name, i, unit) if mature else []
+        figure["data"] += _provisional(early, name, i, unit) if early else []
     _mark_champions(figure, champions, kept)
     figure["layout"]["showlegend"] = True
+    return figure
+
+
+def _provisional(points: Sequence[Point], name: str, i: int, unit: Unit) -> list[dict[str, Any]]:
+    """What labels that are known so far say: corrected for those to come, with a dashed band, and as they are."""
+    own = sorted(points, key=at)
+    x, colour = [moment(at(p)) for p in own], SERIES[i % len(SERIES)]
+    ends = ([unit.of(p.low) for p in own], [unit.of(p.high) for p in own])
+    plain = [unit.of(p.detail["plain"]) for p in own]
+    told = [
+        [*rounded([low, high, known]), *rounded([None if p.coverage is None else 100 * p.coverage])]
+        for p, low, high, known in zip(own, *ends, plain, strict=True)
+    ]
+    shared: dict[str, Any] = {"type": "scatter", "x": x, "legendgroup": f"{name}, provisional"}
+    quiet = {"mode": "lines", "showlegend": False, "hoverinfo": "skip"}
+    edge = {**shared, **quiet, "line": {"color": colour, "width": 1, "dash": "dash"}}
+    return [
+        *({**edge, "name": f"{name}, provisional band", "y": rounded(end)} for end in ends),
+        {
+            **shared, "mode": "markers", "name": f"{name}, provisional, not corrected", "y": rounded(plain),
+            "marker": {"color": GREY, "size": 6, "symbol": "circle-open"},
+            "hovertemplate": f"{unit.shown('y')} by the labels known so far<extra>{name}, not corrected</extra>",
+        },
+        {
+            **shared, "mode": "lines+markers", "name": f"{name}, provisional",
+            "y": rounded([unit.of(p.value) for p in own]),
+            "customdata": told, "line": {"color": colour, "width": 2, "dash": "dot"},
+            "marker": {"size": 6, "symbol": "diamond-open"},
+            "hovertemplate": (
+                f"<b>{unit.shown('y')}</b>, between {unit.shown('customdata[0]')} and {unit.shown('customdata[1]')}<br>"
+                f"provisional: %{{customdata[3]:.1f}}{THIN}% labelled;"
+                f" {unit.shown('customdata[2]')} uncorrected<br>%{{x}}<extra>{name}</extra>"
+            ),
+        },
+    ]  # fmt: skip
+
+
+def label_coverage(points: Sequence[Point], metric: str, title: str = "Label coverage") -> Figure:
+    """Which share of the predictions behind a performance metric have their label, and how many will have one."""
+    newest: dict[datetime, Point] = {}
+    for p in points:
+        if p.metric == metric and p.coverage is not None and p.n >= newest.get(at(p), p).n:
+            newest[at(p)] = p
+    if not newest:
+        return nothing(title, "No labelled predictions yet")
+    own = [newest[time] for time in sorted(newest)]
+    figure = blank(title, "day (UTC)", "predictions with their label (%)")
+    expected = [100 * float(p.detail.get("coverage", p.coverage or 0.0)) for p in own]
+    for name, values, line in (
+        ("now", [100 * (p.coverage or 0.0) for p in own], {"color": BLUE, "width": 2}),
+        ("expected", expected, {"color": BLUE, "width": 1, "dash": "dash"}),
+    ):
+        figure["data"].append(
+            {
+                "type": "scatter", "mode": "lines", "name": name, "x": [moment(at(p)) for p in own],
+                "y": rounded(values), "line": line,
+                "hovertemplate": f"%{{y:.1f}}{THIN}%<br>%{{x}}<extra>{name}</extra>",
+            }
+        )  # fmt: skip
+    figure["layout"] |= {"height": 200, "showlegend": True}
+    figure["layout"]["yaxis"] |= {"rangemode": "tozero"}
     return figure
 
 

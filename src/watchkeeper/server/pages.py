@@ -247,12 +247,13 @@ def choices(request: Request, now: dict[str, str]) -> Any:
 
 
 def performance_section(
-    points: Iterable[Point], champions: Sequence[tuple[datetime, str]], metric: str
+    points: Sequence[Point], champions: Sequence[tuple[datetime, str]], metric: str
 ) -> dict[str, Any]:
     own = [p for p in points if p.metric == metric and p.monitor == "" and p.value is not None]
     versions = [p for p in own if p.version] or own
     return {
         "chart": embedded(charts.performance_over_time(versions, champions, metric)),
+        "coverage": embedded(charts.label_coverage(points, metric)) if any(p.provisional for p in versions) else None,
         "metric": metric,
         "rows": sorted(versions, key=lambda p: p.window.end, reverse=True)[:TABLE_ROWS],
     }

@@ -36,7 +36,7 @@ ALIVE = (IncidentState.OPEN, IncidentState.ACKNOWLEDGED)
 CAUSES = tuple(dict.fromkeys(metric.cause for metric in METRICS.values()))
 """Every cause that a known metric is a sign of."""
 PERFORMANCE = {
-    Task.BINARY: ("log_loss", "auc", "accuracy", "calibration_error", "positive_rate"),
+    Task.BINARY: ("log_loss", "auc", "accuracy", "calibration_error", "positive_rate", "precision", "recall"),
     Task.MULTICLASS: ("accuracy", "macro_f1", "log_loss", "macro_auc", "kappa"),
     Task.REGRESSION: ("mae", "rmse", "bias", "r2", "mape"),
 }
@@ -170,7 +170,7 @@ def sparkline(tx: Transaction, model: str, until: datetime, config: ModelConfig)
     metric = next((m for m in known if any(p.metric == m for p in found)), known[0])
     largest: dict[datetime, Point] = {}
     for p in found:
-        if p.metric == metric and p.value is not None:
+        if p.metric == metric and p.value is not None and not p.provisional:
             other = largest.get(p.window.end)
             largest[p.window.end] = p if other is None or p.n > other.n else other
     return metric, list(largest.values())[-120:]

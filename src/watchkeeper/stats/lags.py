@@ -23,6 +23,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import Floats, Grid, Ints
@@ -267,15 +268,18 @@ class Correction:
         return min(self.scores.total / max(float(self.whole.sum()), 1e-9), 1.0)
 
 
-def corrected(metric: Callable[[Scores], Estimate], correction: Correction) -> Estimate:
+def corrected(metric: Callable[[Scores], Estimate], correction: Correction, alpha: float) -> Estimate:
     """A metric of corrected counts, with an interval that allows for what is not known yet.
 
     Args:
         metric: any function of score-by-label counts, with the interval that it has of rows whose labels are all known.
+        alpha: the error of that interval on each side.
 
     Its variance is found by linearisation over parts of the scores: that of the rows themselves, that of the weights,
     and that of the shares they come from. The ratio of all to the first is the design effect (Kish 1965); the metric's
-    own interval is taken at that many times fewer rows. Absent where the metric is.
+    own interval is taken at that many times fewer rows. Where one label is what the other leaves of all rows, the
+    interval reaches as far as moving the counts of the other by what they may be wrong moves the value. Absent where
+    the metric is.
     """
     scores = correction.scores
     here = metric(scores)
@@ -283,23 +287,38 @@ def corrected(metric: Callable[[Scores], Estimate], correction: Correction) -> E
         return Estimate.absent(correction.plain.n)
     sides = correction.negatives, correction.positives
     rows = [
-        own.rows if own is not None else counts
+        own.rows if own is not None else counts + correction.whole / correction.whole.sum()
         for own, counts in zip(sides, (scores.negatives, scores.positives), strict=True)
     ]
     slopes = _slopes(metric, replace(scores, negatives=rows[0], positives=rows[1]), correction.above)
     plain = sum(float(slope**2 @ count) for slope, count in zip(slopes, rows, strict=True))
-    added = 0.0
-    for label, own in enumerate(sides):
+    added, reached = 0.0, [here.value]
+    for label, (own, other) in enumerate(zip(sides, reversed(sides), strict=True)):
         if own is not None:
-            slope = slopes[label] if sides[1 - label] is not None else slopes[label] - slopes[1 - label]
-            added += float(slope**2 @ own.thinned) + float(((own.shared @ slope) ** 2).sum())
+            slope = slopes[label] if other is not None else slopes[label] - slopes[1 - label]
+            variance = float(slope**2 @ own.thinned) + float(((own.shared @ slope) ** 2).sum())
+            added += variance
+            if other is None and (thinned := float(slope**2 @ own.thinned)):
+                steepest = slope * own.thinned / thinned
+                reached += _reached(metric, correction, own, steepest * -float(ndtri(alpha)) * variance**0.5)
     if plain <= 0 < added:
         return Estimate(here.value, None, None, correction.plain.n)
     effect = 1 + added / plain if plain else 1.0
     fewer = replace(scores, negatives=scores.negatives / effect, positives=scores.positives / effect)
     found = metric(fewer)
-    low, high = (None if end is None else pick(end, here.value) for end, pick in ((found.low, min), (found.high, max)))
+    low, high = (None if end is None else pick(end, *reached) for end, pick in ((found.low, min), (found.high, max)))
     return Estimate(here.value, low, high, correction.plain.n, None, here.detail)
+
+
+def _reached(metric: Callable[[Scores], Estimate], correction: Correction, own: Side, moved: Floats) -> list[float]:
+    """What a metric becomes where the counts of a label are moved either way."""
+    found = []
+    for sign in (-1, 1):
+        other = replace(own, counts=np.maximum(own.counts + sign * moved, 0.0))
+        negatives, positives = (None, other) if correction.negatives is None else (other, None)
+        value = metric(replace(correction, negatives=negatives, positives=positives).scores).value
+        found += [] if value is None else [value]
+    return found
 
 
 def _slopes(metric: Callable[[Scores], Estimate], scores: Scores, above: NDArray[np.bool_]) -> tuple[Floats, Floats]:
