@@ -146,7 +146,9 @@ def test_an_empty_fleet_says_what_to_do(tmp_path: Path) -> None:
 def test_a_model_shows_performance_by_version_with_its_new_champion(http: httpx.Client) -> None:
     performance = figures(http.get(MODEL).text)[0]
     names = {trace["name"] for trace in performance["data"]}  # type: ignore[index,union-attr]
-    assert names == {"version 2024-02", "version 2024-04"}
+    versions = {"version 2024-02", "version 2024-04"}
+    provisional = {f"{name}, provisional{more}" for name in versions for more in ("", " band", ", not corrected")}
+    assert names == versions | provisional
     assert [a["text"] for a in performance["layout"]["annotations"]] == ["champion 2024-04"]  # type: ignore[index,call-overload]
 
 
