@@ -78,6 +78,7 @@ def paths(ids: live.fraud_story.Ids) -> dict[str, tuple[str, int]]:
         "fleet": ("/", 0),
         "model": (MODEL, 5),
         "model-without-data": ("/models/search-ranking", 0),
+        "curves": (f"{MODEL}/curves", 4),
         "numeric": (f"{MODEL}/columns/amount", 6),
         "discrete": (f"{MODEL}/columns/hour_of_day", 6),
         "categorical": (f"{MODEL}/columns/country", 4),

@@ -36,7 +36,8 @@ def test_the_curves_of_two_halves_and_of_the_reference_are_drawn_with_bands(http
         assert len(lines) >= 2
     assert roc["data"][1]["x"][0] == roc["data"][1]["y"][0] == 0
     assert roc["data"][1]["x"][-1] == roc["data"][1]["y"][-1] == 100
-    counted = re.findall(r'<td class="n">([\d,]+)</td>', found.text)
+    first = found.text.split("</table>")[0]
+    counted = re.findall(r'<td class="n">([\d,]+)</td>', first)
     assert sum(int(rows.replace(",", "")) for row in confusion["data"][0]["text"] for rows in row) > 0
     assert len(counted) == 2 * len([t for t in roc["data"] if t.get("fill") != "toself"])
 
@@ -96,6 +97,9 @@ def test_each_class_has_its_curve_against_the_rest(other_tasks: httpx.Client) ->
     assert cells.shape == (3, 3)
     assert (cells.sum(), np.trace(cells)) == (200, 160)
     assert "Each class against all others" in found.text
+    table = found.text.split('aria-label="Confusion matrix"')[1].split("</table>")[0]
+    assert [int(rows) for rows in re.findall(r'<td class="n">(\d+)</td>', table)] == cells.ravel().tolist()
+    assert 'aria-label="Reliability"' in found.text
     assert 'href="/models/pets/curves"' in other_tasks.get("/models/pets").text
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request
@@ -27,7 +27,7 @@ from watchkeeper.stats.confusion import Confusion
 from watchkeeper.stats.grid import Floats, Grid
 from watchkeeper.stats.scores import Scores, precision_recall_band, roc_band
 from watchkeeper.store.state import Transaction
-from watchkeeper.tasks import NEGATIVE, POSITIVE
+from watchkeeper.tasks import NEGATIVE, OTHER_CLASSES, POSITIVE
 from watchkeeper.windows import DAY, Window, floor
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -50,6 +50,14 @@ class Drawn:
     names: Sequence[str]
     cells: Floats
 
+    @property
+    def table(self) -> dict[str, Any]:
+        """The confusion matrix as a table of the page; nothing without rows."""
+        if not self.cells.sum():
+            return {}
+        columns = [*self.names, OTHER_CLASSES][: self.cells.shape[1]]
+        return {"columns": columns, "rows": list(zip(self.names, self.cells.astype(int).tolist(), strict=True))}
+
 
 @router.get("/models/{model}/curves")
 def curves(request: Request, served: Served, model: str, days: int = 30) -> HTMLResponse:
@@ -65,6 +73,7 @@ def curves(request: Request, served: Served, model: str, days: int = 30) -> HTML
         window = Window(end - days * DAY, end)
         drawn = (binary if config.task is Task.BINARY else classes)(tx, model, config, window)
     found = drawn.scores
+    reliable = {name: calibration.by_mass(s, ALPHA) for name, s in found.items()}
     return page(
         request, "curves.html", model=model, config=config, whole=words.window(window),
         rows=[(name, int(s.positives.sum()), int(s.negatives.sum())) for name, s in found.items()],
@@ -73,8 +82,9 @@ def curves(request: Request, served: Served, model: str, days: int = 30) -> HTML
         precision_recall=embedded(
             charts.precision_recall({name: precision_recall_band(s, ALPHA) for name, s in found.items()})
         ),
-        reliability=embedded(charts.reliability({name: calibration.by_mass(s, ALPHA) for name, s in found.items()})),
+        reliability=embedded(charts.reliability(reliable)),
         confusion=embedded(charts.confusion(drawn.names, drawn.cells)),
+        cells=drawn.table, reliable=[line for name, curve in reliable.items() for line in _lines(name, curve)],
     )  # fmt: skip
 
 
@@ -112,6 +122,12 @@ def classes(tx: Transaction, model: str, config: ModelConfig, window: Window) ->
         counted.classes,
         np.concatenate([counted.counts, strange], axis=1),
     )
+
+
+def _lines(name: str, curve: calibration.Reliability) -> Iterator[dict[str, Any]]:
+    """A reliability curve as lines of a table."""
+    for rows, said, was, low, high in zip(curve.rows, curve.said, curve.was, curve.low, curve.high, strict=True):
+        yield {"name": name, "rows": int(rows), "said": said, "was": was, "low": low, "high": high}
 
 
 def _within(stored: Stored, window: Window) -> Stored:
