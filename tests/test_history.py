@@ -240,8 +240,10 @@ def test_a_metric_that_does_not_run_is_given_no_grains_by_label() -> None:
     assert subject.labelled_parts == ()
 
 
-def test_a_metric_runs_over_so_many_windows_at_most() -> None:
-    assert run(concept_drift(window="2d"), days(98, 100), [(MARCH, "v1")]) == days(100 - 2 * RUN, 100)
+@pytest.mark.parametrize(("window", "grains"), [(2, RUN), (90, 180)])
+def test_a_metric_runs_over_so_many_grains_at_most_or_two_windows(window: int, grains: int) -> None:
+    looked = run(concept_drift(window=f"{window}d"), days(300 - window, 300), [(MARCH, "v1")], DAY)
+    assert looked == days(300 - grains, 300)
 
 
 def test_the_grain_in_which_a_champion_was_crowned_is_not_counted_as_its_own() -> None:

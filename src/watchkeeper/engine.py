@@ -238,9 +238,10 @@ class Engine:
         champions = tx.champions(name)
         segment = None if any(watch.segment or watch.groups for watch, _ in due) else ALL
         grains = dict(kept for stretch in together(read) for kept in tx.profiles(name, stretch, segment))
-        runs = {(watch.column, run(watch, window, champions)) for watch, window in due if watch.metric.since_crowned}
-        for column in {column for column, _ in runs}:
-            for stretch in together(part for of, part in runs if of == column):
+        running = [(watch, window) for watch, window in due if watch.metric.since_crowned]
+        for column in {watch.column for watch, _ in running}:
+            runs = {run(watch, w, champions, model.grain_length) for watch, w in running if watch.column == column}
+            for stretch in together(runs):
                 grains |= dict(tx.profiles(name, stretch, segment, column=column))
         immature = any(watch.metric.labels and window.end + model.label_delay > now for watch, window in due)
         learnt = Window(now - late.MATURITIES * model.label_delay - model.grain_length, now)

@@ -18,8 +18,8 @@ from watchkeeper.stats.grid import Grid
 from watchkeeper.stats.lags import Correction
 from watchkeeper.windows import Window
 
-RUN = 13
-"""Windows that a metric which runs since the champion was crowned goes back at most: a quarter, for one of a week."""
+RUN = 100
+"""Grains that a metric which runs since the champion was crowned goes back at most, unless two windows hold more."""
 
 Merged = tuple[Profile | None, tuple[str, ...]]
 """A profile, if there is any, and the ids of those it is made of."""
@@ -177,7 +177,7 @@ class History:
 
     def _labelled(self, watch: Watch, window: Window, version: str) -> tuple[tuple[datetime, dict[str, Profile]], ...]:
         """The profiles of each grain that a watch runs over, by label, oldest first."""
-        running = run(watch, window, self._champions)
+        running = run(watch, window, self._champions, self._grain)
         found: dict[datetime, dict[str, list[Profile]]] = defaultdict(lambda: defaultdict(list))
         for label in self._labels[watch.segment, watch.column]:
             for start, profile in self._parts(_place(watch, label), running, version):
@@ -211,10 +211,10 @@ class History:
         return [part for part in chosen if version in (ALL, part[1].version)]
 
 
-def run(watch: Watch, window: Window, champions: Sequence[tuple[datetime, str]]) -> Window:
-    """The stretch whose grains a metric runs over: since the champion was crowned, and `RUN` windows at most."""
+def run(watch: Watch, window: Window, champions: Sequence[tuple[datetime, str]], grain: timedelta) -> Window:
+    """The stretch whose grains a metric runs over: since the champion was crowned, and no longer than costs little."""
     crowned = [since for since, _ in champions[1:] if since < window.end]
-    return Window(max([window.end - RUN * watch.window, *crowned[-1:]]), window.end)
+    return Window(max([window.end - max(RUN * grain, 2 * watch.window), *crowned[-1:]]), window.end)
 
 
 def seen(window: Window) -> Window:

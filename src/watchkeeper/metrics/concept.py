@@ -26,8 +26,8 @@ from watchkeeper.stats.grid import Floats, Grid, Ints
 from watchkeeper.stats.scores import EXTREME
 
 CELLS = 20
-RATIOS = 2.0 ** (np.arange(-32, 161) / 32)
-"""How many times the errors expected the detector holds the null to: a half to 32, in steps of 2.2 %."""
+RATIOS = np.concatenate([np.arange(0.5, 1, 0.1), np.arange(1, 1.5, 0.02), 1.5 * 2.0 ** np.arange(0, 4.5, 0.25)])
+"""How many times the errors expected the detector holds the null to, closest together where limits are usual."""
 UNLUCKY = 1.645
 """Standard errors that the reference's errors may be too few by: more in one of twenty references, for which a limit
 above 1 leaves room."""
@@ -115,10 +115,9 @@ def _by_cell(counts: Floats, cell: Ints) -> Floats:
 
 def _laid_out(sides: Sequence[Mapping[str, Profile]], grid: Grid) -> tuple[Floats, Floats, Floats]:
     """The ends of all bins that any side has, and the counts of negatives and positives: shape (sides, 2, bins)."""
-    bins = np.unique(np.concatenate([p.regular[0] for side in sides for p in side.values()]))
-    counts = np.zeros((len(sides), 2, len(bins)))
-    for of_side, side in zip(counts, sides, strict=True):
-        for label, profile in side.items():
-            own, tallies = profile.regular
-            of_side[int(label), np.searchsorted(bins, own)] = tallies
-    return (*grid.edges(bins), counts)
+    rows = [(2 * i + int(label), *profile.regular) for i, side in enumerate(sides) for label, profile in side.items()]
+    bins, column = np.unique(np.concatenate([own for _, own, _ in rows]), return_inverse=True)
+    row = np.repeat([at for at, _, _ in rows], [len(own) for _, own, _ in rows])
+    tallies = np.concatenate([tallies for *_, tallies in rows])
+    counts = np.bincount(row * len(bins) + column, tallies, 2 * len(sides) * len(bins))
+    return (*grid.edges(bins), counts.astype(float).reshape(len(sides), 2, len(bins)))
