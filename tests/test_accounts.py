@@ -101,18 +101,22 @@ def test_only_touched_grains_are_summarised_again(world: World, monkeypatch: pyt
     world.day(0, 1, 2, 3, labels=False)
     world.at(4)
     seen: list[tuple[set[str], list[float]]] = []
-    profiles = world.engine.log.profiles
 
-    def watched(model: str, plans: Any, starts: Any, *rest: Any) -> Any:
-        seen.append(({plan.name for plan in plans}, [(start - moment(0)) / DAY for start in starts]))
-        return profiles(model, plans, starts, *rest)
+    def watched(count: Any) -> Any:
+        def counting(model: str, plans: Any, starts: Any, *rest: Any) -> Any:
+            seen.append(({plan.name for plan in plans}, [(start - moment(0)) / DAY for start in starts]))
+            return count(model, plans, starts, *rest)
 
-    monkeypatch.setattr(world.engine.log, "profiles", watched)
+        return counting
+
+    for name in ("profiles", "relabelled"):
+        monkeypatch.setattr(world.engine.log, name, watched(getattr(world.engine.log, name)))
     put(world, outcome(5, 1), outcome(7, 3), outcome(900, 0))
     put(world, {**prediction(5, 2), "request_id": "new"})
     world.at(4.5)
-    assert [days for _, days in seen] == [[2], [1, 3]]
-    assert seen[1][0] == {"score", "label_delay"}
+    [_, (moved, _)] = some = [look for look in seen if look[1]]
+    assert [days for _, days in some] == [[2], [1, 3]]
+    assert moved == {"score", "label_lag", "label_delay"}
 
 
 def test_a_model_of_which_nothing_came_has_accounts(world: World) -> None:
