@@ -156,7 +156,8 @@ class Retraining:
     def _rows(self, model: str, facts: dict[str, Any]) -> tuple[pa.Table, pa.Table]:
         """The labelled rows to train on, and those held out."""
         window, held_out = _window(facts["window"]), _window(facts["hold_out"])
-        rows = self.log_of(model).labelled(model, window, [_window(ends) for ends in facts["excluded"]])
+        assumed, excluded = self.config.models[model].unlabelled, [_window(ends) for ends in facts["excluded"]]
+        rows = self.log_of(model).labelled(model, window, excluded, assumed.label if assumed else None)
         if (share := self.config.models[model].retention.keep) is not None:  # of older rows no more are there
             rows = sampled(rows, share)
         cut = pa.scalar(held_out.start.replace(tzinfo=None), pa.timestamp("us"))

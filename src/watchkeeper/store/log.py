@@ -516,16 +516,23 @@ class Log:
         found = segmented(ibis.table(self._shape(model, columns), name=_BATCH), known, segments, missing)
         return self._sql(found)
 
-    def labelled(self, model: str, window: Window, without: Iterable[Window] = ()) -> pa.Table:
+    def labelled(
+        self, model: str, window: Window, without: Iterable[Window] = (), unlabelled: int | None = None
+    ) -> pa.Table:
         """The labelled predictions of a window, oldest first: `request_id, event_time, version, score, label` and
-        the features; rows in the windows `without` are left out."""
+        the features; rows in the windows `without` are left out.
+
+        Args:
+            unlabelled: the label of those that have none; without it they are left out.
+        """
+        label = "known.label" if unlabelled is None else f"coalesce(known.label, {int(unlabelled)})"
         features = "".join(f", {quoted(name)}" for name in self._features[model])
         skip = " ".join(f"AND NOT {_within(w)}" for w in without)
         return self.backend.arrow(
             f"WITH chosen AS (SELECT * FROM {quoted(_predictions(model))} WHERE {_within(window)} {skip}),"
             f" known AS ({self._latest(model)})"
-            f" SELECT request_id, event_time, version, score, known.label{features}"
-            f" FROM chosen JOIN known USING ({self._match}) WHERE known.label IS NOT NULL"
+            f" SELECT request_id, event_time, version, score, {label} AS label{features}"
+            f" FROM chosen LEFT JOIN known USING ({self._match}) WHERE {label} IS NOT NULL"
             " ORDER BY event_time, request_id"
         )
 
