@@ -65,8 +65,8 @@ class Case:
 
     @property
     def threshold(self) -> float:
-        """From which score on this model predicts a positive."""
-        return float(self.reference.score[self.reference.prediction == 1].min())
+        """From which score on this model predicts a positive, in whole thousandths."""
+        return float(np.floor(self.reference.score[self.reference.prediction == 1].min() * 1000 + 1e-9) / 1000)
 
     def chunks(self) -> Iterator[slice]:
         for start in range(0, len(self.analysis) - self.chunk + 1, self.chunk):

@@ -24,7 +24,7 @@ def auc(of: Scores) -> float | None:
 
 
 def rows(n: int, young: float, seed: int, drifted: bool = False) -> Rows:
-    """A model that knows `x` and not who is young: its score is right for the others, and twice too high for the young."""
+    """A model that knows `x` and not who is young: its score is right for the others, twice too high for the young."""
     rng = np.random.default_rng(seed)
     x, is_young = rng.uniform(0.05, 0.95, n), rng.random(n) < young
     chance = np.where(is_young, x / 2, x)

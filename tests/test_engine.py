@@ -191,6 +191,27 @@ def test_performance_is_estimated_before_any_label_comes(world: World) -> None:
     assert (auc.n, auc.n_baseline, auc.coverage, auc.version) == (ROWS, len(seen), None, "base")
 
 
+def test_an_estimate_is_held_against_what_turns_out(tmp_path: Path) -> None:
+    """The labels of the second day are all the other way round: no estimate could know, and its record says so."""
+    monitor = {"name": "another world", "metric": "accuracy_estimation_error", "above": 0.05}
+    world = World(tmp_path, config(monitors=[monitor]))
+    world.day(0)
+    world.day(1, labels=False)
+    world.labels(1, wrong=True)
+    world.at(2)
+    world.at(3).want("performance of score since 1: new to open")
+    first, second = (
+        world.rows(Point, metric="accuracy_estimation_error", monitor="", window_end=moment(day))[0] for day in (1, 2)
+    )
+    assert first.detail["held"]
+    assert first.low < 0 < first.high
+    assert not second.detail["held"]
+    assert second.value == pytest.approx(second.detail["estimated"] - second.detail["realised"])
+    assert world.rows(Point, metric="estimated_accuracy", monitor="", window_end=moment(2))[0].value == pytest.approx(
+        second.detail["estimated"]
+    )
+
+
 def test_an_estimate_that_falls_breaches_at_once(tmp_path: Path) -> None:
     """Scores come from the unsure middle only; no label is ever told."""
     monitor = {"name": "worse", "metric": "estimated_accuracy", "relative": "difference", "below": -0.05}

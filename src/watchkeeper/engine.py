@@ -435,7 +435,7 @@ def _window(watch: Watch, model: ModelConfig, end: datetime) -> Window:
 
 def _provisional(watches: Iterable[Watch], model: ModelConfig, end: datetime) -> Iterable[tuple[Watch, Window]]:
     """The windows of shown label metrics that are looked at, at this time, before their labels are mature."""
-    waiting = [watch for watch in watches if watch.metric.labels and watch.column == late.SCORE and not watch.monitor]
+    waiting = [watch for watch in watches if watch.metric.waits and watch.column == late.SCORE and not watch.monitor]
     return [(w, Window(end - age - w.window, end - age)) for w in waiting for age in late.ages(model)]
 
 

@@ -110,7 +110,7 @@ class History:
         labels = sorted(self._labels[watch.segment, watch.column]) if by_label else ()
         now = {label: self._merge(_place(watch, label), window, version) for label in (ALL, *labels)}
         then, before = self._baseline(watch, window, version, (ALL, *labels))
-        waits = watch.metric.labels and watch.column == SCORE
+        waits = watch.metric.waits and watch.column == SCORE
         late = self._late if waits and self._late and self._late.immature(window.end) else None
         subject = Subject(
             current=now[ALL][0],

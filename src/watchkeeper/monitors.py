@@ -75,10 +75,9 @@ LARGEST_ERROR = 0.05
 """No look is less confident than this, however generous the budget."""
 EARLY = "(early)"
 """Ends the name of a monitor that looks before the labels are mature."""
+ESTIMATES = tuple(f"estimated_{compute.__name__}" for compute in estimation.HEADLINES)
 SHOWN = 0.025
 """Error on each side of the intervals of values that are shown and not judged."""
-ESTIMATES = ("accuracy", "precision", "recall", "f1", "auc", "log_loss")
-"""The metrics whose estimates are shown beside what is realised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,7 @@ def _twice(monitor: MonitorConfig, metric: Metric) -> list[MonitorConfig]:
     """A monitor, and what looks before it does if that is asked for."""
     if monitor.early is None:
         return [monitor]
-    if not metric.labels or metric.column != late.SCORE or monitor.groups:
+    if not metric.waits or metric.column != late.SCORE or monitor.groups:
         raise ConfigError(
             f"{metric.name} waits for no labels of a score, so it is not early; leave early out", ("early",)
         )
@@ -238,7 +237,7 @@ def shown(config: ModelConfig) -> list[Watch]:
         name: m for name, m in known.items() if m.labels and not (m.needs_baseline or m.groups or (m.costs and without))
     }
     wanted = [(name, m.column) for name, m in realised.items()]
-    wanted += [(name, known[name].column) for name in (f"estimated_{one}" for one in ESTIMATES) if name in known]
+    wanted += [(name, known[name].column) for name in ESTIMATES if name in known]
     wanted += [(name, "latency_ms") for name in ("p50", "p95", "p99")]
     wanted += [("mean_use", name) for name in RESOURCES if name != "cost"]
     wanted += [

@@ -55,6 +55,12 @@ class Metric:
     since_crowned: bool = False
 
     @property
+    def waits(self) -> bool:
+        """Whether it can be said early, provisionally, of those labels that are known: what is realised, not what is
+        estimated."""
+        return self.labels and not self.baseline_labels
+
+    @property
     def usual(self) -> frozenset[Kind]:
         """The kinds of column that "features" means: moments move on by nature, and drift only where it is asked of."""
         return self.kinds - {Kind.DATETIME} if self.cause == "drift" else self.kinds

@@ -14,6 +14,7 @@ from watchkeeper.profiles import Subject
 from watchkeeper.schema import Task
 from watchkeeper.stats import estimation
 from watchkeeper.stats.estimates import Estimate
+from watchkeeper.stats.grid import Floats
 from watchkeeper.stats.scores import Scores
 
 SHARE, ANY = (0.0, 1.0), (-np.inf, np.inf)
@@ -35,6 +36,15 @@ ESTIMATED = {
     performance.positive_rate: SHARE,
 }
 """The metrics that are estimated, and the least and the greatest value of each."""
+HEADLINES = (
+    performance.accuracy,
+    performance.precision,
+    performance.recall,
+    performance.f1,
+    performance.auc,
+    performance.log_loss,
+)
+"""Those whose estimates are shown beside what is realised, and are held against it once the labels are there."""
 
 
 def _register(compute: Compute, within: tuple[float, float]) -> None:
@@ -57,17 +67,55 @@ def _register(compute: Compute, within: tuple[float, float]) -> None:
 
 
 def _estimated(compute: Compute, within: tuple[float, float], subject: Subject, alpha: float) -> Estimate:
-    reference = subject.baseline_scores
-    if subject.current is None or subject.grid is None or not reference.n:
-        return Estimate.absent(0, reference.n)
+    if subject.current is None or subject.grid is None:
+        return Estimate.absent(0, subject.baseline_scores.n)
     bins, counts = subject.current.regular
-    lower, upper = subject.grid.edges(bins)
+    return _of_rows(compute, within, subject, *subject.grid.edges(bins), counts.astype(float), alpha)
+
+
+def _of_rows(
+    compute: Compute, within: tuple[float, float], subject: Subject, lower: Floats, upper: Floats, rows: Floats,
+    alpha: float,
+) -> Estimate:  # fmt: skip
+    reference = subject.baseline_scores
+    if not reference.n:
+        return Estimate.absent(int(rows.sum()), 0)
 
     def value(scores: Scores) -> float | None:
         return compute(replace(subject, expected=scores), alpha).value
 
-    return estimation.estimate(value, reference, lower, upper, counts.astype(float), subject.threshold, alpha, within)
+    return estimation.estimate(value, reference, lower, upper, rows, subject.threshold, alpha, within)
+
+
+def _register_error(compute: Compute, within: tuple[float, float]) -> None:
+    realised = of_task(Task.BINARY)[compute.__name__]
+
+    def error(subject: Subject, alpha: float) -> Estimate:
+        return _error(compute, within, subject, alpha)
+
+    error.__name__ = f"{realised.name}_estimation_error"
+    error.__doc__ = (
+        f"How much higher {realised.title} was estimated than it turned out, on the labelled rows: the estimator's own"
+        " record. The interval is the band less the realised value, so it holds 0 where the band held; where it does"
+        " not, the relation of score and outcome is not that of the baseline any more. Its detail has both values, and"
+        " `held`."
+    )
+    metric(
+        f"error of the estimated {realised.title}", cause=realised.cause, kinds=tuple(sorted(realised.kinds)),
+        column=realised.column, unit=realised.unit, labels=True, baseline_labels=True,
+    )(error)  # fmt: skip
+
+
+def _error(compute: Compute, within: tuple[float, float], subject: Subject, alpha: float) -> Estimate:
+    seen, real = subject.scores, compute(subject, alpha).value
+    found = _of_rows(compute, within, subject, seen.lower, seen.upper, seen.negatives + seen.positives, alpha)
+    if found.value is None or found.low is None or found.high is None or real is None:
+        return Estimate.absent(found.n, found.n_baseline)
+    detail = {"estimated": found.value, "realised": real, "held": found.low <= real <= found.high}
+    return replace(found, value=found.value - real, low=found.low - real, high=found.high - real, detail=detail)
 
 
 for _compute, _within in ESTIMATED.items():
     _register(_compute, _within)
+for _compute in HEADLINES:
+    _register_error(_compute, ESTIMATED[_compute])

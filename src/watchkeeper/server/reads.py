@@ -36,7 +36,18 @@ ALIVE = (IncidentState.OPEN, IncidentState.ACKNOWLEDGED)
 CAUSES = tuple(dict.fromkeys(metric.cause for metric in METRICS.values()))
 """Every cause that a known metric is a sign of."""
 PERFORMANCE = {
-    Task.BINARY: ("log_loss", "auc", "accuracy", "calibration_error", "positive_rate", "precision", "recall"),
+    Task.BINARY: (
+        "log_loss",
+        "auc",
+        "accuracy",
+        "calibration_error",
+        "positive_rate",
+        "precision",
+        "recall",
+        "estimated_auc",
+        "estimated_accuracy",
+        "auc_estimation_error",
+    ),
     Task.MULTICLASS: ("accuracy", "macro_f1", "log_loss", "macro_auc", "kappa"),
     Task.REGRESSION: ("mae", "rmse", "bias", "r2", "mape"),
 }
