@@ -65,6 +65,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "client.*",
         "comparison",
         "comparison.*",
+        "evaluation",
+        "evaluation.*",
         "words",
         "config",
         "cli",

@@ -3,6 +3,7 @@
     import watchkeeper as wk
 
     wk.compare(reference, current)                 what changed between two tables, judged
+    wk.evaluate(predictions, outcomes)             how good predictions were, in segments and over time
     wk.profile(reference).save("train.baseline")   what comparing needs of a table, to be kept
     wk.Client("folder or address", model="m")      logs predictions and labels from a serving process
 
@@ -17,16 +18,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from watchkeeper.client import Client
     from watchkeeper.comparison import Baseline, Comparison, compare, profile
+    from watchkeeper.evaluation import Evaluation, evaluate
 
     __version__: str
 
-__all__ = ["Baseline", "Client", "Comparison", "__version__", "compare", "profile"]
+__all__ = ["Baseline", "Client", "Comparison", "Evaluation", "__version__", "compare", "evaluate", "profile"]
 
 _HOMES = {
     "Baseline": "watchkeeper.comparison",
     "Client": "watchkeeper.client",
     "Comparison": "watchkeeper.comparison",
+    "Evaluation": "watchkeeper.evaluation",
     "compare": "watchkeeper.comparison",
+    "evaluate": "watchkeeper.evaluation",
     "profile": "watchkeeper.comparison",
 }
 

@@ -28,6 +28,7 @@ from rich.tree import Tree
 
 from watchkeeper import accounts, config, events, words
 from watchkeeper.commands import keep, keys, quarantine
+from watchkeeper.commands.evaluate import evaluate
 from watchkeeper.commands.events import events as events_command
 from watchkeeper.commands.options import CONFIG, STORE, AsJson, ConfigFile, Store, err, escaped, opened, out
 from watchkeeper.commands.replay import replay
@@ -72,6 +73,7 @@ app.command("events")(events_command)
 app.command()(keep.erase)
 app.command()(keep.compact)
 app.command()(replay)
+app.command()(evaluate)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]

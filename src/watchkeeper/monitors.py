@@ -358,7 +358,7 @@ def measure(
     name = monitor.name if monitor else ""
     coverage = None
     if watch.metric.labels and subject.n:
-        coverage = _labelled(watch.column, subject) / subject.n
+        coverage = labelled(watch.column, subject) / subject.n
     return Point(
         id=row_id(
             "point",
@@ -392,7 +392,7 @@ def measure(
     )
 
 
-def _labelled(column: str, subject: Subject) -> int:
+def labelled(column: str, subject: Subject) -> int:
     """How many rows have their label: those counted by label, or those that have a value that comes with the label."""
     if column in (*ERRORS, "label") and subject.current is not None:
         return subject.n - subject.current.missing

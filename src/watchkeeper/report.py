@@ -91,6 +91,7 @@ class Report:
     Attributes:
         assurance: how sure the verdict is.
         undrawn: how many columns have no part of their own.
+        heading: what stands over the parts, and `thing` what the rows of the overview are of.
     """
 
     title: str
@@ -105,6 +106,8 @@ class Report:
     undrawn: int
     notes: tuple[tuple[str, tuple[str, ...]], ...]
     footer: str
+    heading: str = "Column by column"
+    thing: str = "column"
 
 
 def page(report: Report, made: datetime) -> str:

@@ -196,16 +196,22 @@ def counts_by_period(
     table = _typed(side, {**known, AT: Feature(timestamp, Kind.DATETIME)}, booleans)
     ends = sources.scalars(table, {"low": table[AT].min(), "high": table[AT].max()})
     cut = Cut.over(*(from_unix(ends[end]) for end in ("low", "high")))
-    if cut.seconds:
-        place = ((table[AT] - cut.offset) / cut.seconds).floor()
-    else:
-        at = table[AT].floor().cast("int64").as_timestamp("s")
-        place = ((at.year() * 12 + at.month() - 1) / cut.months).floor() - cut.first
-    placed = table.mutate(**{GROUP: place.cast("int64").coalesce(cut.count)})
+    placed = table.mutate(**{GROUP: place(table[AT], cut)})
     named = _tallied(placed, features, plans, cut.count + 1)
     whole = {name: merge(group[name] for group in named) or named[0][name] for name in features}
     parts = zip(cut.starts, named, strict=False)
     return whole, [(start, part) for start, part in parts if any(profile.n for profile in part.values())]
+
+
+def place(at: Any, cut: Cut) -> Any:
+    """The number of the period that each moment is in, in seconds since 1970; that after the last where there is
+    none."""
+    if cut.seconds:
+        found = ((at - cut.offset) / cut.seconds).floor()
+    else:
+        moment = at.floor().cast("int64").as_timestamp("s")
+        found = ((moment.year() * 12 + moment.month() - 1) / cut.months).floor() - cut.first
+    return found.cast("int64").coalesce(cut.count)
 
 
 def segmentation(

@@ -346,6 +346,21 @@ def described(column: ir.Column, descriptor: str) -> ir.FloatingColumn:
     return text.re_replace(others, "").length() / length.nullif(0.0)
 
 
+def text(value: str) -> ir.StringScalar:
+    """A constant."""
+    return ibis.literal(value)
+
+
+def nothing(kind: str) -> ir.Scalar:
+    """The lack of a value of this type."""
+    return ibis.null(kind)
+
+
+def no_words() -> ir.ArrayScalar:
+    """An empty list of texts."""
+    return ibis.literal([], type="array<string>")
+
+
 def declared(value: ir.Column, missing: Sequence[float | str]) -> ir.Column:
     """The column without the values that stand for "unknown"."""
     unknown = [show(m) for m in missing] if value.type().is_string() else [m for m in missing if not isinstance(m, str)]

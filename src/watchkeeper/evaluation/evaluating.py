@@ -1,0 +1,217 @@
+"""How good predictions were: every metric of their task with its interval, in all rows, in segments and over time.
+
+evaluation = watchkeeper.evaluate("predictions.parquet", "outcomes.parquet", segments=["country"])
+evaluation["auc"].value
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from watchkeeper import monitors
+from watchkeeper.comparison.tables import Side
+from watchkeeper.errors import ConfigError
+from watchkeeper.evaluation import rows as reading
+from watchkeeper.evaluation.counting import NEVER, Labels, Place, Ranked, labels, ranked, splits, subjects
+from watchkeeper.evaluation.findings import Findings
+from watchkeeper.evaluation.report import report_of
+from watchkeeper.evaluation.rows import MULTILABEL, RANKING, Rows
+from watchkeeper.metrics import fits, of_task
+from watchkeeper.profiles import Subject
+from watchkeeper.records import ALL, Point
+from watchkeeper.report import glance, page
+from watchkeeper.schema import CostsConfig, Task
+from watchkeeper.stats import classes, confusion, ranking
+from watchkeeper.stats.estimates import Estimate
+from watchkeeper.store import sources
+from watchkeeper.store.files import write
+from watchkeeper.windows import parse_duration
+
+ALPHA = 0.025
+"""Error on each side of every interval."""
+REFERENCE = "the reference"
+Segments = Sequence[str | Sequence[str]]
+
+
+class Evaluation(Findings):
+    """What `evaluate` found: the attributes of `Findings`.
+
+    It shows itself in a notebook, and writes itself as a report with `save_html` and as data with `save_json`.
+    """
+
+    def save_html(self, path: str | Path) -> None:
+        """Write a report that opens in any browser, offline. Raises DataError where it cannot be written."""
+        write(path, page(report_of(self), datetime.now(UTC)))
+
+    def _repr_html_(self) -> str:
+        return glance(report_of(self))
+
+
+def evaluate(
+    predictions: Any,
+    outcomes: Any = None,
+    *,
+    task: str | None = None,
+    score: str | Mapping[str, str] | None = None,
+    prediction: str | None = None,
+    label: str | None = None,
+    positive: object = None,
+    request_id: str | None = None,
+    time: str | None = None,
+    every: str | timedelta | None = None,
+    segments: Segments = (),
+    threshold: float = 0.5,
+    costs: CostsConfig | Mapping[str, float] | None = None,
+    reference: Any = None,
+    query: str | None = None,
+    k: int = 10,
+) -> Evaluation:
+    """How good predictions were, by their labels.
+
+    Args:
+        predictions: a path to CSV or Parquet (a file, a folder or a glob), a pandas or Polars data frame, an Arrow
+            table, a DuckDB relation or an Ibis table; it may be larger than memory, save for rankings.
+        outcomes: the labels, where they lie apart, in any of these forms: joined by `request_id`. Of several labels of
+            a request the one with the latest `known_at` counts.
+        task: `binary`, `multiclass`, `regression`, `multilabel` (label and prediction are lists) or `ranking`. Without
+            it, it is told from the columns, and `why` says how.
+        score: the column of the score, "score" if not given; of a multi-class task a mapping of each class to its
+            column, else the columns `score:CLASS`.
+        prediction: the column of what was predicted, "prediction" if not given. A binary task without a score takes
+            these as scores of 0 and 1.
+        label: the column of the label, "label" if not given.
+        positive: the label that means yes, where labels are not 0 and 1.
+        request_id: the column that joins outcomes, "request_id" if not given.
+        time: the column that says when each prediction was made, for metrics over time.
+        every: how long each stretch of time is, such as "1d"; without it, as long as gives at most 60.
+        segments: columns, or several to be crossed, to look within as well: `["country", ("country", "device")]`. The
+            100 most frequent values are segments of their own, all others are one, and so are rows without a value.
+        threshold: the score from which on a prediction is positive.
+        costs: what decisions cost by how they turn out: `false_positive`, `false_negative`, and, if they are not free,
+            `true_positive` and `true_negative`.
+        reference: other predictions with labels, to tell how much each metric has changed.
+        query: the column that tells the queries of a ranking apart; rows are ranked by `score`, and the label is the
+            relevance.
+        k: how many of the first rows of a ranking count.
+
+    Every interval has error 2.5 % on each side. Numbers are binned as the engine bins them: scores on a grid of a
+    thousand bins, errors on one fitted to them; what that leaves open is told in `detail` of the points, or is half a
+    bin at most. Rows are taken as independent; of rankings, queries.
+
+    Raises DataError where the data cannot be read or evaluated, ConfigError for settings that cannot be meant.
+    """
+    if not 0 < threshold < 1:
+        raise ConfigError(f"threshold must lie between 0 and 1, found {threshold!r}")
+    if not (isinstance(k, int) and k >= 1):
+        raise ConfigError(f"k is how many of the first rows count, 1 or more; found {k!r}")
+    if every is not None and time is None:
+        raise ConfigError("every says how long stretches of time are, and needs time, the column that says when")
+    length = parse_duration(every) if isinstance(every, str) else every
+    if isinstance(segments, str):
+        raise ConfigError(f'segments are a list of columns, found "{segments}"; write ["{segments}"]')
+    by = [(columns,) if isinstance(columns, str) else tuple(columns) for columns in segments]
+    what = CostsConfig.model_validate(costs) if isinstance(costs, Mapping) else costs
+
+    def one(data: Any, apart: Any, title: str, wanted: Task | str | None, parted: list[tuple[str, ...]]) -> Evaluation:
+        connection = sources.connect()
+        try:
+            side = Side(title, sources.read(connection, data, "predictions"))
+            told = None if apart is None else Side("the outcomes", sources.read(connection, apart, "outcomes"))
+            side = reading.joined(side, told, request_id, label or "label")
+            columns = list(dict.fromkeys(name for names in parted for name in names))
+            found = reading.typed(
+                side, task=wanted, score=score, prediction=prediction, label=label, positive=positive,
+                time=time if title != REFERENCE else None, query=query, by=columns,
+            )  # fmt: skip
+            return _evaluated(found, side.rows, parted, length, threshold, what, k)
+        finally:
+            connection.disconnect()
+
+    found = one(predictions, outcomes, "the predictions", task, by)
+    if reference is None:
+        return found
+    return replace(found, reference=one(reference, None, REFERENCE, found.task, []))
+
+
+def _evaluated(
+    rows: Rows,
+    n: int,
+    segments: list[tuple[str, ...]],
+    every: timedelta | None,
+    threshold: float,
+    costs: CostsConfig | None,
+    k: int,
+) -> Evaluation:
+    parted = splits(rows, segments, every)
+    counted: dict[Place, dict[str, Subject]] = {}
+    points: list[Point] = []
+    if rows.task == MULTILABEL:
+        of_labels = labels(rows, parted)
+        labelled = of_labels[ALL, NEVER].labelled
+        for part, of in of_labels.items():
+            points += [_point(part, name, e, of.labelled / of.rows) for name, e in _of_labels(of).items()]
+    elif rows.task == RANKING:
+        labelled = n
+        for part, of_part in ranked(rows, parted).items():
+            points += [_point(part, name, e, None) for name, e in _of_ranking(of_part, k).items()]
+    else:
+        counted = subjects(rows, parted, threshold, costs)
+        column = {"binary": "score", "multiclass": "prediction"}.get(rows.task, "error")
+        labelled = monitors.labelled(column, counted[ALL, NEVER][column])
+        for part, own in counted.items():
+            share = monitors.labelled(column, own[column]) / own[column].n if own[column].n else None
+            points += [_point(part, name, e, share) for name, e in _of_subjects(rows.task, own, costs).items()]
+    points.sort(key=lambda p: (p.window != NEVER, p.segment != ALL))
+    return Evaluation(
+        rows.task, rows.why, n, labelled, tuple(points), counted, threshold, k, tuple(rows.notes), rows.classes
+    )
+
+
+def _of_subjects(task: str, own: Mapping[str, Subject], costs: CostsConfig | None) -> dict[str, Estimate]:
+    found = {}
+    for name, metric in of_task(Task(task)).items():
+        column = metric.column
+        if column is None or column not in own or not metric.labels or metric.needs_baseline or metric.groups:
+            continue
+        if metric.costs and costs is None:
+            continue
+        beside = {other: s for other, s in own.items() if any(fits(other, wanted) for wanted in metric.beside)}
+        found[name] = metric.compute(replace(own[column], beside=beside), ALPHA)
+    return found
+
+
+def _of_labels(found: Labels) -> dict[str, Estimate]:
+    each = list(found.each.values())
+    means = {"micro": classes.label_micro, "macro": classes.label_macro, "weighted": classes.label_weighted}
+    of = {"precision": confusion.precision, "recall": confusion.recall, "f1": confusion.f1}
+    return {
+        **{f"{how}_{name}": mean(of[name], each, ALPHA) for how, mean in means.items() for name in of},
+        "subset_accuracy": classes.subset_accuracy(found.right, found.labelled, ALPHA),
+        "hamming_loss": classes.hamming_loss(each, ALPHA),
+        **{f"F1 of {name}": confusion.f1(counts, ALPHA) for name, counts in found.each.items()},
+    }
+
+
+def _of_ranking(found: Ranked, k: int) -> dict[str, Estimate]:
+    rows = ranking.Ranking.of(found.query, found.score, found.label)
+    return {
+        "ndcg": ranking.mean(ranking.ndcg(rows, k), ALPHA),
+        "mean_average_precision": ranking.mean(ranking.average_precision(rows, k), ALPHA),
+        "mean_reciprocal_rank": ranking.mean(ranking.reciprocal_rank(rows, k), ALPHA),
+        "hit_rate": ranking.mean(ranking.hit_rate(rows, k), ALPHA),
+        "precision_at_k": ranking.mean(ranking.precision(rows, k), ALPHA),
+        "recall_at_k": ranking.mean(ranking.recall(rows, k), ALPHA),
+        "click_through_rate": ranking.click_through_rate(rows, k, ALPHA),
+    }
+
+
+def _point(part: Place, metric: str, found: Estimate, coverage: float | None) -> Point:
+    segment, window = part
+    return Point(
+        f"{metric}-{segment}-{window}", "", "", segment, "", metric, "", window, found.value, found.low, found.high,
+        1 - ALPHA, found.n, found.n_baseline, coverage, found.detail, "", (),
+    )  # fmt: skip

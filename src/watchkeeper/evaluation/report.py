@@ -1,0 +1,215 @@
+"""An evaluation as a report: every metric with its interval, then curves, classes, segments and time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from watchkeeper import charts, words
+from watchkeeper.charts.figures import Figure
+from watchkeeper.evaluation.counting import NEVER
+from watchkeeper.evaluation.findings import HEADLINES, Findings
+from watchkeeper.metrics import multiclass
+from watchkeeper.records import ALL, Point
+from watchkeeper.report import Cell, Column, Report, Row, Table
+from watchkeeper.schema import Task
+from watchkeeper.stats import calibration, classes, confusion
+from watchkeeper.stats.confusion import Confusion
+from watchkeeper.stats.grid import Floats
+from watchkeeper.stats.scores import Scores, precision_recall_band, roc_band
+
+ALPHA = 0.025
+TOLD = 3
+"""So many metrics are told of each segment, and drawn over time."""
+MOST_CURVES, MOST_CELLS = 6, 20
+LONG = 60
+
+TITLES = {
+    "ndcg": "NDCG", "mean_average_precision": "mean average precision", "mean_reciprocal_rank": "mean reciprocal rank",
+    "hit_rate": "hit rate", "precision_at_k": "precision", "recall_at_k": "recall",
+    "click_through_rate": "click-through rate", "subset_accuracy": "all labels right", "hamming_loss": "Hamming loss",
+}  # fmt: skip
+
+
+def title_of(found: Findings, metric: str) -> str:
+    """What a metric is called; of a ranking with the number of rows that count."""
+    if metric in TITLES:
+        return TITLES[metric] + (f" at {found.k}" if found.task == "ranking" else "")
+    return words.metric_title(metric)
+
+
+def verdict_of(found: Findings) -> tuple[str, str]:
+    """The first metric, and all about the rows, in words."""
+    first = next(iter(found.headlines), None)
+    labelled = f"{found.labelled:,} of {found.rows:,} rows have a label" if found.labelled < found.rows else ""
+    rows = labelled or f"all {found.rows:,} rows have a label"
+    kind = {"multiclass": "multi-class", "multilabel": "multi-label"}.get(found.task, found.task)
+    told = f"{kind} predictions, {found.why}; {rows}"
+    if first is None:
+        return "No metric has a value.", f"{told[:1].upper()}{told[1:]}."
+    title = title_of(found, first.metric)
+    value = f"{title[:1].upper()}{title[1:]} {words.measured(first.value, first.metric)}"
+    between = words.interval(first.low, first.high, first.metric)
+    bounds = f"Between {between.replace(' to ', ' and ')}. " if between != words.NONE else ""
+    return f"{value}.", f"{bounds}{told[:1].upper()}{told[1:]}."
+
+
+def report_of(found: Findings) -> Report:
+    """The report on an evaluation."""
+    verdict, summary = verdict_of(found)
+    parts = [part for part in (_curves(found), _classes(found), _segments(found), _time(found)) if part is not None]
+    return Report(
+        title="Evaluation of predictions",
+        tone="quiet",
+        verdict=verdict,
+        summary=summary,
+        assurance="Each interval holds the true value with 95 % confidence, for rows like these.",
+        facts=tuple(_fact(found, point) for point in found.headlines[:6]),
+        findings=(),
+        overview=_overview(found),
+        columns=tuple(parts),
+        undrawn=0,
+        notes=(("Left out", found.notes),) if found.notes else (),
+        footer=(
+            "Rows are taken as independent (of rankings, queries): many rows of one person or one hour count for more"
+            " than they say. Scores and errors are counted in fine bins. All times are UTC."
+        ),
+        heading="In detail",
+        thing="metric",
+    )
+
+
+def _fact(found: Findings, point: Point) -> tuple[str, str]:
+    title = title_of(found, point.metric)
+    return title[:1].upper() + title[1:], words.measured(point.value, point.metric)
+
+
+def _overview(found: Findings) -> Table:
+    compared = found.reference is not None
+    header = [
+        "Metric",
+        "Value",
+        "95 % interval",
+        "Rows",
+        *(["Reference", "Change", "95 % interval"] if compared else []),
+    ]
+    rows = []
+    for point in _ordered(found):
+        cells = [title_of(found, point.metric), *_measured(point), f"{point.n:,}"]
+        if found.reference is not None:
+            change, before = found.change(point.metric), found.reference.whole.get(point.metric)
+            cells.append(words.measured(before.value if before else None, point.metric))
+            cells += (
+                [words.NONE, words.NONE]
+                if change is None
+                else [
+                    words.measured(change.value, point.metric, relative="difference"),
+                    words.interval(change.low, change.high, point.metric, relative="difference"),
+                ]
+            )
+        rows.append(Row("quiet", tuple(map(Cell, cells))))
+    numbers = frozenset(range(1, len(header)))
+    return Table("Metrics", tuple(header), numbers, tuple(rows))
+
+
+def _ordered(found: Findings) -> list[Point]:
+    """All metrics of all rows, the headlines first, those without a value last."""
+    first = HEADLINES[found.task]
+    return sorted(
+        found.whole.values(),
+        key=lambda p: (p.value is None, first.index(p.metric) if p.metric in first else len(first)),
+    )
+
+
+def _measured(point: Point) -> list[str]:
+    return [words.measured(point.value, point.metric), words.interval(point.low, point.high, point.metric)]
+
+
+def _curves(found: Findings) -> Column | None:
+    own = found.subjects.get((ALL, NEVER), {})
+    if found.task == Task.BINARY:
+        scores = {"all rows": own["score"].scores}
+    else:
+        scores = {name: subject.scores for name, subject in own.items() if name.startswith("score:")}
+        scores = {name.removeprefix("score:"): one for name, one in [*scores.items()][:MOST_CURVES]}
+    scores = {name: one for name, one in scores.items() if one.n}
+    if not scores:
+        return None
+    note = "" if found.task == Task.BINARY else "each class against all others"
+    return Column("curves", "Curves", "quiet", "", note, (), _drawn(scores), ())
+
+
+def _drawn(scores: dict[str, Scores]) -> tuple[Figure, ...]:
+    return (
+        charts.roc({name: roc_band(one, ALPHA) for name, one in scores.items()}),
+        charts.precision_recall({name: precision_recall_band(one, ALPHA) for name, one in scores.items()}),
+        charts.reliability({name: calibration.by_mass(one, ALPHA) for name, one in scores.items()}),
+    )
+
+
+def _classes(found: Findings) -> Column | None:
+    own = found.subjects.get((ALL, NEVER), {})
+    if found.task == Task.BINARY:
+        counts = Confusion.at(own["score"].scores, found.threshold)
+        four = [[counts.true_negatives, counts.false_positives], [counts.false_negatives, counts.true_positives]]
+        figure = charts.confusion(["negative", "positive"], np.array(four, dtype=float))
+        return Column(
+            "classes", "Right and wrong", "quiet", "", f"at the threshold {found.threshold:g}", (), (figure,), ()
+        )
+    if found.task != Task.MULTICLASS:
+        return None
+    matrix = multiclass.matrix(own["prediction"].labelled)
+    shown: Floats = matrix.counts
+    if matrix.outside.any():
+        shown = np.column_stack([matrix.counts, matrix.outside])
+    measures = {"Precision": confusion.precision, "Recall": confusion.recall, "F1": confusion.f1}
+    each = {title: classes.per_class(matrix, measure, ALPHA) for title, measure in measures.items()}
+    rows: list[Row] = []
+    for i, name in enumerate(matrix.classes):
+        cells: list[str] = [words.shortened(name, LONG), f"{int(matrix.support[i]):,}"]
+        for title in measures:
+            one = each[title][name]
+            cells += [words.share(one.value), words.interval(one.low, one.high, "accuracy")]
+        rows.append(Row("quiet", tuple(map(Cell, cells))))
+    header = ["Class", "Rows", *(cell for title in measures for cell in (title, "95 % interval"))]
+    table = Table("Class by class", tuple(header), frozenset(range(1, len(header))), tuple(rows))
+    figures = (charts.confusion(matrix.classes, shown),) if len(matrix.classes) <= MOST_CELLS else ()
+    return Column("classes", "Classes", "quiet", "", words.count(len(rows), "class"), (), figures, (table,))
+
+
+def _segments(found: Findings) -> Column | None:
+    if not found.by_segment:
+        return None
+    told = [point.metric for point in found.headlines[:TOLD]]
+    rows = []
+    for name, own in found.by_segment.items():
+        most = max(point.n for point in own.values())
+        cells = [words.shortened(name, LONG), f"{most:,}"]
+        for metric in told:
+            cells += _measured(own[metric])
+        rows.append(Row("quiet", tuple(map(Cell, cells))))
+    titles = [title_of(found, metric) for metric in told]
+    header = ["Segment", "Labelled rows", *(cell for t in titles for cell in (t[:1].upper() + t[1:], "95 % interval"))]
+    table = Table("Segment by segment", tuple(header), frozenset(range(1, len(header))), tuple(rows))
+    return Column("segments", "Segments", "quiet", "", words.count(len(rows), "segment"), (), (), (table,))
+
+
+def _time(found: Findings) -> Column | None:
+    told = [point.metric for point in found.headlines if point.metric in found.over_time][:TOLD]
+    if not told:
+        return None
+    figures = [
+        charts.metric_over_time(found.over_time[metric], title=(t := title_of(found, metric))[:1].upper() + t[1:])
+        for metric in told
+    ]
+    points = found.over_time[told[0]]
+    labelled = [(point.window.start, point.coverage) for point in points]
+    if any(share is not None for _, share in labelled):
+        figures.append(charts.values_over_time(labelled, "Rows that have a label", "labelled", share=True))
+    rows = [
+        Row("quiet", tuple(map(Cell, (words.window(p.window), f"{p.n:,}", words.share(p.coverage), *_measured(p)))))
+        for p in points
+    ]
+    title = title_of(found, told[0])
+    header = ("Stretch of time", "Labelled rows", "Labelled", title[:1].upper() + title[1:], "95 % interval")
+    table = Table("By time", header, frozenset(range(1, 5)), tuple(rows))
+    return Column("time", "Over time", "quiet", "", words.count(len(points), "stretch"), (), tuple(figures), (table,))
