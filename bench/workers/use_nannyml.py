@@ -62,10 +62,35 @@ def estimate(reference: str, analysis: str, chunk: int, kind: str, features: lis
     return {name: found[(name, "value")].tolist() for name in metrics}
 
 
+METRICS = ["roc_auc", "f1", "precision", "recall", "specificity", "accuracy"]
+
+
+def realised(rows: str, reference: str) -> dict[str, Any]:
+    """From two Parquet files to the realised performance of all rows and of each segment, a chunk each, since it has no
+    segments itself."""
+    start = perf_counter()
+    now, before = pd.read_parquet(rows), pd.read_parquet(reference)
+    for table in (now, before):
+        table["said"] = (table["score"] >= 0.5).astype(int)
+    whole = _performance(before, now)
+    parts = dict(tuple(before.groupby("segment")))
+    each = {name: _performance(parts[name], own) for name, own in now.groupby("segment")}
+    return {"seconds": perf_counter() - start, "auc": whole, "segments": len(each)}
+
+
+def _performance(before: pd.DataFrame, now: pd.DataFrame) -> float:
+    calculator = nannyml.PerformanceCalculator(
+        y_true="label", y_pred="said", y_pred_proba="score", problem_type="classification_binary", metrics=METRICS,
+        chunk_number=1,
+    )  # fmt: skip
+    found = calculator.fit(before).calculate(now).filter(period="analysis").to_df()
+    return float(found["roc_auc", "value"].iloc[0])
+
+
 def _alerts(found: Any) -> pd.DataFrame:
     """Alerts by chunk and column; only those of the analysed period."""
     table = found.filter(period="analysis").to_df()
     return table.loc[:, [key for key in table.columns if key[-1] == "alert"]].astype(bool)
 
 
-serve(compare=compare, alarms=alarms, estimate=estimate)
+serve(compare=compare, alarms=alarms, estimate=estimate, realised=realised)

@@ -161,7 +161,10 @@ def _evaluated(
     else:
         counted = subjects(rows, parted, threshold, costs)
         column = {"binary": "score", "multiclass": "prediction"}.get(rows.task, "error")
-        labelled = monitors.labelled(column, counted[ALL, NEVER][column])
+        whole = counted[ALL, NEVER][column]
+        labelled = monitors.labelled(column, whole)
+        if rows.task == Task.BINARY and whole.current is not None:
+            rows.notes.extend(reading.check_binary(rows, whole.current, labelled))
         for part, own in counted.items():
             share = monitors.labelled(column, own[column]) / own[column].n if own[column].n else None
             points += [_point(part, name, e, share) for name, e in _of_subjects(rows.task, own, costs).items()]

@@ -173,7 +173,7 @@ def _classes(found: Findings) -> Column | None:
     header = ["Class", "Rows", *(cell for title in measures for cell in (title, "95 % interval"))]
     table = Table("Class by class", tuple(header), frozenset(range(1, len(header))), tuple(rows))
     figures = (charts.confusion(matrix.classes, shown),) if len(matrix.classes) <= MOST_CELLS else ()
-    return Column("classes", "Classes", "quiet", "", words.count(len(rows), "class"), (), figures, (table,))
+    return Column("classes", "Classes", "quiet", "", f"{len(rows):,} classes", (), figures, (table,))
 
 
 def _segments(found: Findings) -> Column | None:
@@ -212,4 +212,4 @@ def _time(found: Findings) -> Column | None:
     title = title_of(found, told[0])
     header = ("Stretch of time", "Labelled rows", "Labelled", title[:1].upper() + title[1:], "95 % interval")
     table = Table("By time", header, frozenset(range(1, 5)), tuple(rows))
-    return Column("time", "Over time", "quiet", "", words.count(len(points), "stretch"), (), tuple(figures), (table,))
+    return Column("time", "Over time", "quiet", "", f"{len(points):,} stretches of time", (), tuple(figures), (table,))

@@ -9,7 +9,9 @@ from typing import Any
 from watchkeeper.comparison.tables import Side, check_time, type_name
 from watchkeeper.errors import ConfigError, DataError, did_you_mean
 from watchkeeper.events import SCORES, score_of
+from watchkeeper.profiles import Profile
 from watchkeeper.schema import Feature, Kind
+from watchkeeper.stats.grid import NEGATIVE_INFINITY, POSITIVE_INFINITY
 from watchkeeper.store import sources
 
 BINARY, MULTICLASS, REGRESSION = "binary", "multiclass", "regression"
@@ -34,6 +36,7 @@ class Rows:
         scored: the classes that there is a score of.
         by: the names of the columns that segments are made of, in the order of their numbers.
         notes: what was left out, and why.
+        given: rows of a binary task that have anything as a label, and `of` what its columns were called.
     """
 
     table: Any
@@ -44,6 +47,8 @@ class Rows:
     by: tuple[str, ...] = ()
     timed: bool = False
     notes: list[str] = field(default_factory=list)
+    given: int = 0
+    of: Mapping[str, str] = field(default_factory=dict)
 
 
 def joined(predictions: Side, outcomes: Side | None, request_id: str | None, label: str) -> Side:
@@ -139,16 +144,14 @@ def _inferred(
         if score is not None and said is None:
             return BINARY, "since there is a score and no class is predicted"
         return MULTICLASS, "since the labels are words"
-    facts: dict[str, Any] = {"low": table[label].min(), "high": table[label].max(), "different": table[label].nunique()}
-    whole = kind.is_integer()
-    facts["broken"] = (table[label].cast("float64").nullif(float("nan")) % 1.0 != 0).sum()
-    if said is not None:
-        facts["said"] = table[said].nunique()
-    seen = side.scalars(facts)
-    if seen["different"] <= 2 and not seen["broken"] and {seen["low"], seen["high"]} <= {0, 1, None}:
+    number = table[label].cast("float64").nullif(float("nan"))
+    ends = side.scalars({"low": number.min(), "high": number.max(), "broken": (number % 1.0 != 0).sum()})
+    if not ends["broken"] and (ends["low"] is None or (ends["low"] >= 0 and ends["high"] <= 1)):
         return BINARY, "since all labels are 0 or 1"
-    few = not seen["broken"] and max(seen["different"], seen.get("said", 0)) <= FEW_NUMBERS
-    if said is not None and few and whole and table[said].type().is_integer():
+    if said is None or not kind.is_integer() or not table[said].type().is_integer():
+        return REGRESSION, "since the labels are numbers"
+    seen = side.scalars({"label": table[label].nunique(), "said": table[said].nunique()})
+    if max(seen.values()) <= FEW_NUMBERS:
         return MULTICLASS, f"since labels and predictions are at most {FEW_NUMBERS} different whole numbers"
     return REGRESSION, "since the labels are numbers"
 
@@ -159,30 +162,26 @@ def _binary(side: Side, rows: Rows, columns: dict[str, Any], label: str, score: 
     name = score or said
     if name is None:
         raise DataError(
-            f'{side.title} has neither a column "score" nor "prediction"; name the one that holds the score with score='
+            f'there is neither a column "score" nor "prediction" in {side.title}; name the one with scores with score='
         )
     columns |= {"label": _yes_or_no(side, label, positive), "score": _number(side, name, "score")}
-    made = table.select(**columns)
-    facts = sources.scalars(
-        made,
-        {
-            "low": made["score"].min(), "high": made["score"].nullif(float("nan")).max(),
-            "labelled": made["label"].count(),
-            "without": (made["score"].isnull() | made["score"].isnan()).sum(),
-            "rows": made.count(),
-        },
-    )  # fmt: skip
-    if facts["high"] is not None and not 0 <= facts["low"] <= facts["high"] <= 1:
+    told = side.scalars({"n": table[label].count()})["n"]
+    return replace(rows, table=table.select(**columns), given=told, of={"label": label, "score": name})
+
+
+def check_binary(rows: Rows, scores: Profile, labelled: int) -> list[str]:
+    """What was left out of a binary task, once it is counted. Raises DataError for scores that are no probabilities,
+    and without labels."""
+    low, high = scores.low, scores.high
+    if scores.special(POSITIVE_INFINITY, NEGATIVE_INFINITY) or not 0 <= (low or 0.0) <= (high or 0.0) <= 1:
         raise DataError(
-            f'the scores in "{name}" must lie between 0 and 1; found {facts["low"]:g} to {facts["high"]:g}. Give'
-            " probabilities, or say which task it is with task="
+            f'the scores in "{rows.of["score"]}" must lie between 0 and 1; found'
+            f" {low or 0.0:g} to {high or 0.0:g}{' and infinite ones' if scores.special(POSITIVE_INFINITY) else ''}."
+            " Give probabilities, or say which task it is with task="
         )
-    _has_labels(side, label, facts["labelled"], facts["rows"])
-    notes = _left_out(facts["without"], "without a score")
-    if positive is None and not table[label].type().is_boolean():
-        given = side.scalars({"n": table[label].count()})["n"]
-        notes += _left_out(given - facts["labelled"], "with a label that is neither 0 nor 1")
-    return replace(rows, table=made, notes=notes)
+    _has_labels(rows.of["label"], labelled, scores.n)
+    strange = _left_out(rows.given - labelled, "with a label that is neither 0 nor 1")
+    return [*_left_out(scores.missing, "without a score"), *strange]
 
 
 def _multiclass(side: Side, rows: Rows, columns: dict[str, Any], label: str, score: str | None, said: str | None,
@@ -201,13 +200,13 @@ def _multiclass(side: Side, rows: Rows, columns: dict[str, Any], label: str, sco
         columns["prediction"] = best
     else:
         raise DataError(
-            f'{side.title} has no column "prediction" and no score of each class; name the column of the class that'
-            " was predicted with prediction="
+            f'there is no column "prediction" and no score of each class in {side.title}; name the column of the'
+            " class that was predicted with prediction="
         )
     made = table.select(**columns)
     counted = sources.fetch(made.group_by("label").agg(n=made.count()).limit(10 * MOST_CLASSES)).to_pylist()
     labels = [row["label"] for row in counted if row["label"] is not None]
-    _has_labels(side, label, len(labels), side.rows)
+    _has_labels(label, len(labels), side.rows)
     if len(labels) > MOST_CLASSES:
         raise DataError(
             f'"{label}" holds more than {MOST_CLASSES} different labels, which is too many for classes; for numbers say'
@@ -224,7 +223,7 @@ def _regression(side: Side, rows: Rows, columns: dict[str, Any], label: str, sco
                 given: Mapping[str, str], positive: object, query: str | None) -> Rows:  # fmt: skip
     said = said or score
     if said is None:
-        raise DataError(f'{side.title} has no column "prediction"; name the one that holds it with prediction=')
+        raise DataError(f'there is no column "prediction" in {side.title}; name the one that holds it with prediction=')
     columns |= {"label": _finite(side, label, "label"), "prediction": _number(side, said, "prediction")}
     made = side.table.select(**columns)
     facts = sources.scalars(
@@ -234,7 +233,7 @@ def _regression(side: Side, rows: Rows, columns: dict[str, Any], label: str, sco
             "without": (made["prediction"].isnull() | made["prediction"].isnan()).sum(),
         },
     )  # fmt: skip
-    _has_labels(side, label, facts["labelled"], facts["rows"])
+    _has_labels(label, facts["labelled"], facts["rows"])
     return replace(rows, table=made, notes=_left_out(facts["without"], NO_PREDICTION))
 
 
@@ -242,7 +241,9 @@ def _multilabel(side: Side, rows: Rows, columns: dict[str, Any], label: str, sco
                 given: Mapping[str, str], positive: object, query: str | None) -> Rows:  # fmt: skip
     table = side.table
     if said is None:
-        raise DataError(f'{side.title} has no column "prediction"; name the one that holds the lists with prediction=')
+        raise DataError(
+            f'there is no column "prediction" in {side.title}; name the one that holds the lists with prediction='
+        )
     for name in (label, said):
         if not table[name].type().is_array():
             raise DataError(
@@ -253,7 +254,7 @@ def _multilabel(side: Side, rows: Rows, columns: dict[str, Any], label: str, sco
         label=table[label].cast("array<string>").unique(),
         prediction=table[said].cast("array<string>").unique(),
     )
-    _has_labels(side, label, sources.scalars(made, {"n": made["label"].count()})["n"], side.rows)
+    _has_labels(label, sources.scalars(made, {"n": made["label"].count()})["n"], side.rows)
     spread = made.select(value=made["label"].unnest())
     found = sources.fetch(spread.group_by("value").agg(n=spread.count()).limit(10 * MOST_CLASSES)).to_pylist()
     labels = sorted(row["value"] for row in found if row["value"] is not None)
@@ -274,7 +275,7 @@ def _ranking(side: Side, rows: Rows, columns: dict[str, Any], label: str, score:
     }
     made = side.table.select(**columns)
     facts = sources.scalars(made, {"n": made["label"].count(), "low": made["label"].min(), "rows": made.count()})
-    _has_labels(side, label, facts["n"], facts["rows"])
+    _has_labels(label, facts["n"], facts["rows"])
     if facts["low"] < 0:
         raise DataError(f'a relevance in "{label}" must be 0 or above; found {facts["low"]:g}')
     ready = made["query"].notnull() & made["score"].notnull() & ~made["score"].isnan() & made["label"].notnull()
@@ -322,12 +323,12 @@ def _finite(side: Side, name: str, what: str) -> Any:
 def _needs(side: Side, name: str, what: str, argument: str) -> None:
     if name not in side.table.columns:
         raise DataError(
-            f'{side.title} has no column "{name}" {what}; {did_you_mean(name, side.table.columns, "it has")} Say which'
-            f" one it is with {argument}="
+            f'there is no column "{name}" {what} in {side.title};'
+            f" {did_you_mean(name, side.table.columns, 'there are')} (say which one it is with {argument}=)"
         )
 
 
-def _has_labels(side: Side, label: str, labelled: int, rows: int) -> None:
+def _has_labels(label: str, labelled: int, rows: int) -> None:
     if not labelled:
         raise DataError(
             f'none of the {rows:,} rows has a label in "{label}" that fits the task; check the join of predictions and'
