@@ -8,7 +8,7 @@ import pytest
 
 import watchkeeper
 
-NAMES = ["Baseline", "Client", "Comparison", "__version__", "compare", "profile"]
+NAMES = ["Baseline", "Client", "Comparison", "Evaluation", "__version__", "compare", "evaluate", "profile"]
 
 
 def test_the_public_names_are_exactly_these() -> None:
