@@ -38,6 +38,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     4: (
         "accounts",
         "adaptation",
+        "gaps",
         "engine",
         "inference",
         "cloudevents",

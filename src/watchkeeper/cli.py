@@ -37,6 +37,7 @@ from watchkeeper.comparison.contract import propose
 from watchkeeper.demo.story import SERVING, Demo, Story
 from watchkeeper.engine import Engine
 from watchkeeper.errors import DataError, StateError, WatchkeeperError
+from watchkeeper.gaps import gaps
 from watchkeeper.incidents import NEW
 from watchkeeper.records import ALL, Incident, IncidentState, Reason, Rollout, RolloutState, Status, Transition, Verdict
 from watchkeeper.server import access
@@ -300,6 +301,8 @@ def status(store: Store = STORE, config_file: ConfigFile = CONFIG, as_json: AsJs
         table.add_row(row["model"], row["health"], row["champion"] or "none", escaped(incidents), row["until"], looks)
     out.print(table)
     for row in rows:
+        for gap in row["groups"]:
+            out.print(f"{row['model']}: {_gap(gap)}", highlight=False, soft_wrap=True)
         if told := row.get("accounts"):
             joined = "" if told["join_rate"] is None else f"{words.share(told['join_rate'])} of the outcomes joined, "
             counts = ", ".join(f"{n:,} {name}" for name, n in told["counts"].items() if n)
@@ -565,7 +568,17 @@ def _status(tx: Any, model: str) -> dict[str, Any]:
         ],
         "until": show_time(until),
         "looks": {str(s): n for s in Status if (n := Counter(v.status for v in last.values())[s])},
+        "groups": [gap.to_dict() for gap in gaps(tx, last.values())],
     }
+
+
+def _gap(gap: dict[str, Any]) -> str:
+    """A gap between groups in a line: what, how wide, and between whom."""
+    found = words.measured(gap["value"], gap["metric"])
+    if gap["low"] is not None and gap["high"] is not None:
+        found += f" ({words.interval(gap['low'], gap['high'], gap['metric'])})"
+    between = f", {gap['lowest']} against {gap['highest']}" if gap["lowest"] else ""
+    return f"{gap['monitor']}: {gap['status']}, {words.metric_title(gap['metric'])} {found}{between}"
 
 
 def _tree(node: Node) -> Tree:

@@ -51,7 +51,7 @@ def test_equal_groups_are_healthy_and_shown(world: World) -> None:
     found = point(world, "parity", 2)
     assert found.segment == ALL
     assert found.detail["groups"] == 3
-    assert found.detail["measure"] == "share predicted positive"
+    assert found.detail["measure"] == "predicted_positive_rate"
     assert {line["segment"] for line in found.detail["segments"]} == {"country=DE", "country=FR", "country=NL"}
     for line in found.detail["segments"]:
         assert line["low"] <= line["value"] <= line["high"]
@@ -75,7 +75,7 @@ def test_a_group_that_is_no_longer_said_yes_to_is_found_and_named(world: World) 
     world.at(5)
     verdicts = {v.monitor: v.status for v in world.rows(Verdict, window_end=moment(4))}
     assert verdicts["chance"] is verdicts["odds"] is Status.BREACH
-    assert point(world, "odds", 4).detail["measure"] in ("recall", "false positive rate")
+    assert point(world, "odds", 4).detail["measure"] in ("recall", "false_positive_rate")
 
 
 def test_a_measure_that_is_none_of_groups_is_compared_too(world: World) -> None:

@@ -96,7 +96,7 @@ def between_groups(of: Metric, subject: Subject, alpha: float) -> Estimate:
         found = groups.difference_of({g: partial(of.compute, own) for g, own in subject.groups.items()}, alpha)
     second = found.detail.get("rate") == groups.FALSE_POSITIVE
     measure = METRICS[of.groups[1 if second else 0]] if of.groups else of
-    return found.about(measure=measure.title, segments=_lines(measure, subject.groups))
+    return found.about(measure=measure.name, segments=_lines(measure, subject.groups))
 
 
 def _lines(measure: Metric, subjects: Mapping[str, Subject]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.encoders import jsonable_encoder
 
 from watchkeeper import accounts
+from watchkeeper.gaps import last_gaps
 from watchkeeper.records import Incident, IncidentState, Rollout, RolloutState
 from watchkeeper.server import reads
 from watchkeeper.server.services import Services, absent, services
@@ -43,7 +44,8 @@ def model(model: str, served: Served) -> dict[str, Any]:
 
     `accounts` says what became of its events: how many labels found their predictions, how late predictions and labels
     come, and what was sent twice, contradicted, set aside, rejected, dropped by clients, or came too late. `service` is
-    what was measured last of how requests were answered, what that took, and what it cost.
+    what was measured last of how requests were answered, what that took, and what it cost. `groups` are the gaps
+    between groups that are watched, each with the values of its groups.
     """
     config = served.model(model)
     with served.state.snapshot() as tx:
@@ -53,6 +55,7 @@ def model(model: str, served: Served) -> dict[str, Any]:
         rollouts = tx.select(Rollout, model=model, order="-started_at")
         told = accounts.accounts(tx, model, config, served.clock())
         service = reads.last_of_service(tx, model, standing.until)
+        apart = last_gaps(tx, model, config)
     return {
         "data": {
             **_summary(standing),
@@ -66,6 +69,7 @@ def model(model: str, served: Served) -> dict[str, Any]:
                 }
                 for p in service
             ],
+            "groups": [gap.to_dict() for gap in apart],
             "incidents": jsonable_encoder(standing.incidents),
             "rollouts": [{**jsonable_encoder(rollout), "looks": len(rollout.looks)} for rollout in rollouts],
             "verdicts": [{**jsonable_encoder(v), "reason_sentence": v.reason.sentence} for v in verdicts],

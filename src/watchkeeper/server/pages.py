@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse
 from watchkeeper import accounts, charts, words
 from watchkeeper.accounts import Accounts
 from watchkeeper.errors import ConfigError
+from watchkeeper.gaps import last_gaps
 from watchkeeper.metrics import METRICS
 from watchkeeper.monitors import Watch, plan
 from watchkeeper.profiles import Profile, Subject
@@ -148,6 +149,7 @@ def model(
         incidents = tx.select(Incident, model=model, order="-opened_at", limit=50)
         rollouts = tx.select(Rollout, model=model, order="-started_at", limit=50)
         told = accounts.accounts(tx, model, config, served.clock())
+        apart = last_gaps(tx, model, config)
     drift_points = reads.main_series(p for p in points if p.metric == drifted and p.column in config.features)
     service = [p for p in points if p.monitor == "" and p.version == ""]
     links = choices(request, {"metric": chosen, "drift": drifted, "days": str(days)})
@@ -160,7 +162,7 @@ def model(
         drift=drift_section(model, drift_points, drifted), service=service_section(service),
         business=business_section(service),
         monitors=monitor_rows(config, verdicts, judged), incidents=incidents, rollouts=rollouts,
-        accounts=accounts_rows(told),
+        accounts=accounts_rows(told), gaps=apart, relative={m.name: m.relative for m in config.monitors or ()},
     )  # fmt: skip
 
 
