@@ -85,7 +85,11 @@ def test_a_metric_of_the_whole_model_finds_its_own_column() -> None:
 
 WRONG: list[tuple[dict[str, Any], str, tuple[str | int, ...]]] = [
     ({"metric": "pse", "above": 1}, 'monitor "monitor 1": there is no metric "pse"; did you mean "psi"?', ("metric",)),
-    ({"metric": "qqqq", "above": 1}, "known metrics: accuracy, anderson_darling, auc", ("metric",)),
+    (
+        {"metric": "qqqq", "above": 1},
+        "known metrics: accuracy, accuracy_estimation_error, anderson_darling",
+        ("metric",),
+    ),
     ({"metric": "psi", "columns": ["agee"], "above": 1}, 'no column "agee"; did you mean "age"?', ("columns",)),
     ({"metric": "psi", "columns": ["zzzz"], "above": 1}, "known columns: age, income, country, score", ("columns",)),
     (
