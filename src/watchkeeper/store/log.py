@@ -63,8 +63,8 @@ _BATCH, _PARTED, _RELABELLED = "batch", "parted", "relabelled"
 """The temporary tables that the summarising expression reads: rows as they are, and parted into segments; and the one
 that rows with new labels are taken from."""
 UNITS = {"1h": "hour", "1d": "day"}
-PORTION = 2_000_000
-"""Rows that are summarised at a time."""
+PORTION = 500_000
+"""Rows that are summarised at a time: those of 20 features then lie in memory, whole."""
 _KNOWN = "known_segments"
 """What the numbers of segments are looked up in."""
 _VOCABULARIES = "vocabularies"
