@@ -26,7 +26,7 @@ from small_world import (
 from watchkeeper.profiles import Key, Profile, merge
 from watchkeeper.records import ALL, Incident, Point, Severity, Status, Transition, Verdict
 from watchkeeper.schema import Config
-from watchkeeper.traffic import TIMES
+from watchkeeper.store.times import COLUMNS
 from watchkeeper.why import why
 from watchkeeper.windows import DAY, Window
 
@@ -76,7 +76,7 @@ def kept(world: World, day: int) -> dict[tuple[str, str, str], list[tuple[Key, P
     places: dict[tuple[str, str, str], list[tuple[Key, Profile]]] = {}
     with world.engine.state.snapshot() as tx:
         for key, profile in tx.profiles(NAME, Window(moment(day), moment(day) + DAY), None):
-            if key.column not in TIMES:
+            if key.column not in COLUMNS:
                 places.setdefault((key.version, key.column, key.label), []).append((key, profile))
     return places
 
