@@ -360,6 +360,20 @@ def test_the_report_shows_what_the_task_has(table: pa.Table, tmp_path: Path) -> 
     assert json.loads((tmp_path / "e.json").read_text()) == found.to_dict()
 
 
+def test_groups_are_held_against_each_other() -> None:
+    table = binary()
+    found = wk.evaluate(table, segments=["country"])
+    gaps = {point.metric: point for point in found.gaps}
+    assert {*gaps} >= {"demographic_parity", "four_fifths", "equal_opportunity", "equalised_odds", "predictive_parity"}
+    recall = {name: own["recall"].value for name, own in found.by_segment.items() if "=(" not in name}
+    compared = [value for value in recall.values() if value is not None]
+    assert gaps["equal_opportunity"].value == pytest.approx(max(compared) - min(compared))
+    assert gaps["equal_opportunity"].segment == "country"
+    assert "four-fifths ratio" in shown(found).lower()
+    assert {gap["metric"] for gap in json.loads(found.to_json())["gaps"]} == {*gaps}
+    assert wk.evaluate(table).gaps == ()
+
+
 def test_a_terminal_shows_metrics_segments_and_time() -> None:
     told = shown(wk.evaluate(binary(), segments=["country"], time="at", every="1d"))
     for text in ("Binary predictions, since all labels are 0 or 1", "log loss", "country=NL", "2024-01-10", "95 %"):

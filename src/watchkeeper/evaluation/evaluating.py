@@ -16,15 +16,17 @@ from watchkeeper import monitors
 from watchkeeper.comparison.tables import Side
 from watchkeeper.errors import ConfigError
 from watchkeeper.evaluation import rows as reading
-from watchkeeper.evaluation.counting import NEVER, Labels, Place, Ranked, labels, ranked, splits, subjects
-from watchkeeper.evaluation.findings import Findings
+from watchkeeper.evaluation.counting import NEVER, Labels, Place, Ranked, Split, labels, ranked, splits, subjects
+from watchkeeper.evaluation.findings import HEADLINES, Findings
 from watchkeeper.evaluation.report import report_of
 from watchkeeper.evaluation.rows import MULTILABEL, RANKING, Rows
-from watchkeeper.metrics import fits, of_task
+from watchkeeper.metrics import Metric, fits, of_task
+from watchkeeper.metrics.fairness import between_groups
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL, Point
 from watchkeeper.report import glance, page
 from watchkeeper.schema import CostsConfig, Task
+from watchkeeper.segments import is_named
 from watchkeeper.stats import classes, confusion, ranking
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.store import sources
@@ -149,6 +151,7 @@ def _evaluated(
     parted = splits(rows, segments, every)
     counted: dict[Place, dict[str, Subject]] = {}
     points: list[Point] = []
+    gaps: list[Point] = []
     if rows.task == MULTILABEL:
         of_labels = labels(rows, parted)
         labelled = of_labels[ALL, NEVER].labelled
@@ -168,9 +171,20 @@ def _evaluated(
         for part, own in counted.items():
             share = monitors.labelled(column, own[column]) / own[column].n if own[column].n else None
             points += [_point(part, name, e, share) for name, e in _of_subjects(rows.task, own, costs).items()]
+        gaps = _gaps(rows.task, segments, parted, counted)
     points.sort(key=lambda p: (p.window != NEVER, p.segment != ALL))
     return Evaluation(
-        rows.task, rows.why, n, labelled, tuple(points), counted, threshold, k, tuple(rows.notes), rows.classes
+        rows.task,
+        rows.why,
+        n,
+        labelled,
+        tuple(points),
+        counted,
+        threshold,
+        k,
+        tuple(rows.notes),
+        rows.classes,
+        tuple(gaps),
     )
 
 
@@ -182,8 +196,35 @@ def _of_subjects(task: str, own: Mapping[str, Subject], costs: CostsConfig | Non
             continue
         if metric.costs and costs is None:
             continue
-        beside = {other: s for other, s in own.items() if any(fits(other, wanted) for wanted in metric.beside)}
-        found[name] = metric.compute(replace(own[column], beside=beside), ALPHA)
+        found[name] = metric.compute(_seen(metric, column, own), ALPHA)
+    return found
+
+
+def _seen(metric: Metric, column: str, own: Mapping[str, Subject]) -> Subject:
+    """What a metric looks at in one part."""
+    beside = {other: s for other, s in own.items() if any(fits(other, wanted) for wanted in metric.beside)}
+    return replace(own[column], beside=beside)
+
+
+def _gaps(
+    task: str,
+    segments: Sequence[tuple[str, ...]],
+    parted: Sequence[Split],
+    counted: Mapping[Place, Mapping[str, Subject]],
+) -> list[Point]:
+    """How far the values of each of the segments' columns lie apart: by the metrics of groups, or without such by those
+    that are told first."""
+    known = of_task(Task(task))
+    compared = [m for m in known.values() if m.groups] or [known[name] for name in HEADLINES[task] if name in known]
+    found = []
+    for columns, split in zip(segments, parted, strict=False):
+        groups = {p[0]: counted[p] for p in split.parts if p is not None and p in counted and is_named(p[0])}
+        for metric in compared:
+            if (column := metric.column) is not None and all(column in own for own in groups.values()):
+                each = {name: _seen(metric, column, own) for name, own in groups.items()}
+                whole = replace(counted[ALL, NEVER][column], groups=each)
+                apart = between_groups(metric, whole, ALPHA)
+                found.append(_point((", ".join(columns), NEVER), metric.name, apart, None))
     return found
 
 

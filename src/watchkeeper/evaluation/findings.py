@@ -43,6 +43,7 @@ class Findings:
         threshold: from which score on a prediction is positive.
         k: how many of the first rows of a ranking count.
         notes: what was left out.
+        gaps: how far the values of each of the segments' columns lie apart, which the points' `segment` names.
         reference: the same of the reference data, if there are any.
     """
 
@@ -56,6 +57,7 @@ class Findings:
     k: int
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    gaps: tuple[Point, ...] = ()
     reference: Findings | None = field(default=None, repr=False)
 
     def __getitem__(self, metric: str) -> Point:
@@ -121,6 +123,7 @@ class Findings:
             "labelled": self.labelled,
             "notes": list(self.notes),
             "points": [_plain(point) for point in self.points],
+            "gaps": [_plain(point) for point in self.gaps],
         }
         if (matrix := self.matrix) is not None:
             found["confusion"] = {

@@ -56,7 +56,11 @@ def verdict_of(found: Findings) -> tuple[str, str]:
 def report_of(found: Findings) -> Report:
     """The report on an evaluation."""
     verdict, summary = verdict_of(found)
-    parts = [part for part in (_curves(found), _classes(found), _segments(found), _time(found)) if part is not None]
+    parts = [
+        part
+        for part in (_curves(found), _classes(found), _segments(found), _groups(found), _time(found))
+        if part is not None
+    ]
     return Report(
         title="Evaluation of predictions",
         tone="quiet",
@@ -191,6 +195,23 @@ def _segments(found: Findings) -> Column | None:
     header = ["Segment", "Labelled rows", *(cell for t in titles for cell in (t[:1].upper() + t[1:], "95 % interval"))]
     table = Table("Segment by segment", tuple(header), frozenset(range(1, len(header))), tuple(rows))
     return Column("segments", "Segments", "quiet", "", words.count(len(rows), "segment"), (), (), (table,))
+
+
+def _groups(found: Findings) -> Column | None:
+    """How far groups lie apart, where two can be compared at all."""
+    rows = []
+    for point in found.gaps:
+        if point.value is None:
+            continue
+        title = title_of(found, point.metric)
+        between = (words.shortened(point.detail[end], LONG) for end in ("lowest", "highest"))
+        cells = (point.segment, title[:1].upper() + title[1:], *_measured(point), *between, f"{point.detail['groups']}")
+        rows.append(Row("quiet", tuple(map(Cell, cells))))
+    if not rows:
+        return None
+    header = ("Groups of", "What differs", "By", "95 % interval", "Least in", "Greatest in", "Compared")
+    table = Table("The groups that lie furthest apart", header, frozenset((2, 3, 6)), tuple(rows))
+    return Column("groups", "Groups", "quiet", "", words.count(len(rows), "gap"), (), (), (table,))
 
 
 def _time(found: Findings) -> Column | None:
