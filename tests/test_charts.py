@@ -64,6 +64,11 @@ def look(hour: int, **change: Any) -> dict[str, Any]:
 
 SCORED = [scores_of(*sample(3000, seed)) for seed in range(2)]
 PERFORMANCE = [point(d, 0.4 + d / 100, metric="log_loss", column="score", version="v1", monitor="") for d in range(9)]
+EARLY = {"provisional": True, "plain": 0.3, "plain_low": 0.2, "plain_high": 0.4, "complete": 0.5, "coverage": 0.9}
+YOUNG = [
+    point(d, 0.5, metric="log_loss", column="score", version="v1", monitor="", coverage=0.45, detail=EARLY)
+    for d in range(9, 12)
+]
 CHAMPIONS = [(START - DAY, "v1"), (START + 5 * DAY, "v2")]
 LATENCY = [
     point(d, v, metric=m, column="latency_ms", monitor="") for d in range(5) for m, v in (("p50", 20.0), ("p99", 80.0))
@@ -81,6 +86,8 @@ def figures() -> Iterator[tuple[str, charts.Figure]]:
     )
     yield "drift map", charts.drift_map([point(d, d / 9, column=c, length=7 * DAY) for d in range(9) for c in "ab"])
     yield "performance", charts.performance_over_time(PERFORMANCE, CHAMPIONS, "log_loss")
+    yield "provisional performance", charts.performance_over_time([*PERFORMANCE, *YOUNG], CHAMPIONS, "log_loss")
+    yield "label coverage", charts.label_coverage([*PERFORMANCE, *YOUNG], "log_loss")
     yield "metric", charts.metric_over_time([point(d, 0.1) for d in range(5)], 0.25, since=START + DAY)
     yield "latency", charts.latency(LATENCY)
     yield "shares", charts.shares_over_time([point(1, 0.01, metric="error_rate")], ["error_rate"], "Errors")
@@ -334,3 +341,20 @@ def test_a_confusion_matrix_is_in_shares_of_the_label() -> None:
     assert cells["z"] == [[80, 10, 10], [37.5, 62.5, 0]]
     assert cells["text"] == [["8", "1", "1"], ["3", "5", "0"]]
     assert (cells["x"], cells["y"]) == (["cat", "dog", "(other)"], ["cat", "dog"])
+
+
+def test_provisional_values_have_a_dashed_band_and_what_the_known_labels_say_beside_them() -> None:
+    figure = charts.performance_over_time([*PERFORMANCE, *YOUNG], CHAMPIONS, "log_loss")
+    traces = {trace["name"]: trace for trace in figure["data"]}
+    assert traces["version v1, provisional band"]["line"]["dash"] == "dash"
+    assert traces["version v1, provisional"]["y"] == [0.5] * 3
+    assert traces["version v1, provisional"]["customdata"][0] == [0.45, 0.55, 0.3, 45]
+    assert traces["version v1, provisional, not corrected"]["y"] == [0.3] * 3
+    assert len([y for y in traces["version v1"]["y"] if y is not None]) == len(PERFORMANCE)
+
+
+def test_label_coverage_is_told_with_what_is_expected_of_it() -> None:
+    unknown = point(12, None, metric="log_loss", monitor="", coverage=0.0, detail={"provisional": True, "plain": None})
+    now, expected = charts.label_coverage([*YOUNG, unknown], "log_loss")["data"]
+    assert (now["y"], expected["y"]) == ([45] * 3, [90] * 3)
+    assert charts.label_coverage([unknown], "log_loss")["layout"]["annotations"]

@@ -92,11 +92,12 @@ def _provisional(points: Sequence[Point], name: str, i: int, unit: Unit) -> list
     ]  # fmt: skip
 
 
-def label_coverage(points: Sequence[Point], metric: str, title: str = "Label coverage") -> Figure:
-    """Which share of the predictions behind a performance metric have their label, and how many will have one."""
+def label_coverage(points: Sequence[Point], metric: str, title: str = "Label coverage, when last looked at") -> Figure:
+    """Which share of the predictions behind the values of a performance metric had their label when it was last looked
+    at, and how many will have one."""
     newest: dict[datetime, Point] = {}
     for p in points:
-        if p.metric == metric and p.coverage is not None and p.n >= newest.get(at(p), p).n:
+        if p.metric == metric and p.value is not None and p.coverage is not None and p.n >= newest.get(at(p), p).n:
             newest[at(p)] = p
     if not newest:
         return nothing(title, "No labelled predictions yet")
@@ -104,7 +105,7 @@ def label_coverage(points: Sequence[Point], metric: str, title: str = "Label cov
     figure = blank(title, "day (UTC)", "predictions with their label (%)")
     expected = [100 * float(p.detail.get("coverage", p.coverage or 0.0)) for p in own]
     for name, values, line in (
-        ("now", [100 * (p.coverage or 0.0) for p in own], {"color": BLUE, "width": 2}),
+        ("labelled", [100 * (p.coverage or 0.0) for p in own], {"color": BLUE, "width": 2}),
         ("expected", expected, {"color": BLUE, "width": 1, "dash": "dash"}),
     ):
         figure["data"].append(
