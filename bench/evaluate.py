@@ -58,12 +58,15 @@ def beside(folder: Path, rows: int, ours: peers.Worker, warm: Path, seconds: flo
     ratio = theirs["seconds"] / mine["seconds"]
     CONSOLE.print(
         f"{rows:,} rows: watchkeeper {mine['seconds']:.2f} s, {mine['peak_mb']:,.0f} MB; NannyML"
-        f" {theirs['seconds']:.1f} s, {theirs['peak_mb']:,.0f} MB: {ratio:.0f} times as long; AUC {mine['auc']:.4f}"
+        f" {theirs['seconds']:.1f} s, {theirs['peak_mb']:,.0f} MB: {ratio:.0f} times as"
+        f" long, {theirs['cpu_seconds'] / mine['cpu_seconds']:.0f} times the processor time; AUC {mine['auc']:.4f}"
         f" and {theirs['auc']:.4f}"
     )
     return {
         "same_rows": rows, "same_seconds": mine["seconds"], "nannyml_seconds": theirs["seconds"],
-        "nannyml_peak_mb": theirs["peak_mb"], "vs_nannyml": ratio, "auc_difference": abs(mine["auc"] - theirs["auc"]),
+        "nannyml_peak_mb": theirs["peak_mb"], "vs_nannyml": ratio,
+        "vs_nannyml_cpu": theirs["cpu_seconds"] / mine["cpu_seconds"],
+        "auc_difference": abs(mine["auc"] - theirs["auc"]),
     }  # fmt: skip
 
 

@@ -52,6 +52,14 @@ def test_one_event_or_many_in_either_form(form: Any, kind: str, event: dict[str,
     assert rows(found, kind)[0]["request_id"] == "a"
 
 
+def test_a_score_of_each_class_becomes_a_column_of_each() -> None:
+    found = read({"events": [prediction(score={"cat": 0.75, "dog": 0.25}), prediction("b", score={"cat": 1.0})]})
+    assert not found.rejected
+    first, second = rows(found)
+    assert (first["score:cat"], first["score:dog"], first["score"]) == (0.75, 0.25, None)
+    assert (second["score:cat"], second["score:dog"]) == (1.0, None)
+
+
 def test_lines_are_events() -> None:
     body = b"\n".join([json.dumps(prediction("a")).encode(), b"", json.dumps(prediction("b")).encode(), b""])
     assert [row.request_id for row in formats.from_lines(body, events.PREDICTION, "eta").rows] == ["a", "b"]

@@ -224,7 +224,7 @@ def _time(found: Findings) -> Column | None:
     ]
     points = found.over_time[told[0]]
     labelled = [(point.window.start, point.coverage) for point in points]
-    if any(share is not None for _, share in labelled):
+    if any(share is not None and share < 1 for _, share in labelled):
         figures.append(charts.values_over_time(labelled, "Rows that have a label", "labelled", share=True))
     rows = [
         Row("quiet", tuple(map(Cell, (words.window(p.window), f"{p.n:,}", words.share(p.coverage), *_measured(p)))))

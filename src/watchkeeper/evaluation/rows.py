@@ -300,6 +300,8 @@ def _yes_or_no(side: Side, label: str, positive: object) -> Any:
         return column.cast("int64")
     if not column.type().is_numeric():
         raise DataError(f'"{label}" holds {type_name(column)} values; labels of yes or no are 0 and 1')
+    if column.type().is_integer():
+        return column.isin([0, 1]).ifelse(column.cast("int64"), sources.nothing("int64"))
     number = column.cast("float64")
     return number.isin([0.0, 1.0]).ifelse(number, sources.nothing("float64")).cast("int64")
 
