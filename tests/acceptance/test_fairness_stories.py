@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from small_world import Event, World, config, moment, outcome, prediction
+from small_world import NAME, Event, World, config, moment, outcome, prediction
+from watchkeeper.cli import app
+from watchkeeper.gaps import last_gaps
 from watchkeeper.records import ALL, Point, Status, Verdict
 
 FIFTHS = {"name": "four fifths", "metric": "four_fifths", "below": 0.8, "groups": "country", "severity": "P1"}
@@ -102,3 +106,20 @@ def test_groups_of_too_few_rows_are_not_enough_data(tmp_path: Path) -> None:
         }  # fmt: skip
     finally:
         world.engine.close()
+
+
+def test_the_gaps_are_told_by_status_with_the_time_of_each(world: World) -> None:
+    world.day(0, 1)
+    world.at(2)
+    with world.engine.state.snapshot() as tx:
+        found = {gap.verdict.monitor: gap for gap in last_gaps(tx, NAME, world.settings.models[NAME])}
+    assert {*found} == {"four fifths", "parity", "chance", "odds", "worth", "ranks"} - {"chance", "odds"}
+    assert found["parity"].verdict.window.end == moment(2)
+    assert found["worth"].verdict.window.end == moment(1), "labels take a day"
+    assert found["worth"].measure == "precision"
+    told = found["parity"].to_dict()
+    assert json.loads(json.dumps(told))["segments"][0].keys() == {"segment", "n", "plain", "value", "low", "high"}
+    world.engine.close()
+    shown = CliRunner().invoke(app, ["status", "--store", str(world.folder)])
+    assert "parity: healthy, demographic parity difference" in shown.output
+    world.open()
