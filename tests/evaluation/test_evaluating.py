@@ -399,3 +399,65 @@ def test_what_comes_from_outside_is_escaped() -> None:
 def test_a_pandas_index_is_no_column() -> None:
     frame = pd.DataFrame({"score": [0.1, 0.9] * 30, "label": [0, 1] * 30}, index=range(5, 65))
     assert wk.evaluate(frame)["auc"].value == 1.0
+
+
+# weak segments
+
+
+def crossed(task: str, weak: bool = True) -> pa.Table:
+    """20,000 rows, of which those of young people from Germany are worse predicted than all others."""
+    rng = np.random.default_rng(7)
+    n = 20_000
+    age, country = rng.uniform(18, 90, n), rng.choice(["NL", "DE", "FR"], n)
+    wrong = rng.random(n) < np.where((age < 36) & (country == "DE") & weak, 0.3, 0.1)
+    label = rng.integers(0, 2, n)
+    said = np.where(wrong, 1 - label, label)
+    columns = {
+        "binary": {"score": np.where(said == 1, 0.8, 0.3), "label": label},
+        "multiclass": {"prediction": CLASSES[said], "label": CLASSES[label]},
+        "regression": {"prediction": label + np.where(wrong, 3.0, 1.0), "label": label + rng.normal(0, 0.2, n)},
+    }[task]
+    return pa.table({**columns, "age": age, "country": country})
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_the_segment_that_is_worse_than_the_rest_is_found(task: str) -> None:
+    found = wk.evaluate(crossed(task), task=task, search=["age", "country"])
+    assert found.weak is not None
+    (segment,) = found.weak.segments
+    assert "country = DE" in segment.segment
+    assert "age < 3" in segment.segment
+    assert segment.worse.low is not None
+    assert segment.worse.low > 0
+    told = json.loads(found.to_json())["weak segments"]
+    assert told["segments"][0]["segment"] == segment.segment
+    out = StringIO()
+    terminal.show(found, Console(file=out))
+    assert segment.segment in out.getvalue()
+
+
+def test_where_no_segment_is_weak_that_is_said() -> None:
+    found = wk.evaluate(crossed("binary", weak=False), search=["age", "country"])
+    out = StringIO()
+    terminal.show(found, Console(file=out))
+    assert "weak segments: none in the crossings of 2 columns" in out.getvalue()
+
+
+def test_rows_without_a_label_or_a_score_are_not_searched() -> None:
+    table = crossed("binary").to_pandas()
+    table["label"] = table["label"].astype("Int64")
+    table.loc[:99, "label"] = None
+    table.loc[100:149, "score"] = np.nan
+    found = wk.evaluate(table, search=["age", "country"])
+    assert found.weak is not None
+    assert found.weak.n == 20_000 - 150
+
+
+def test_a_search_that_cannot_be_is_refused() -> None:
+    with pytest.raises(DataError, match='no column "aeg" to search for weak segments'):
+        wk.evaluate(crossed("binary"), search=["aeg"])
+    with pytest.raises(ConfigError, match='search is a list of columns, found "age"'):
+        wk.evaluate(crossed("binary"), search="age")
+    ranked = pa.table({"q": ["a", "a"], "score": [0.5, 0.2], "label": [1, 0], "age": [1, 2]})
+    with pytest.raises(ConfigError, match="leave out search"):
+        wk.evaluate(ranked, query="q", search=["age"])

@@ -34,6 +34,9 @@ def evaluate(
         list[str] | None,
         typer.Option(help="A column to look within as well, or several to cross: country,device."),
     ] = None,
+    search: Annotated[
+        list[str] | None, typer.Option(help="A column to search for weak segments, also in crossings with others.")
+    ] = None,
     threshold: Annotated[float, typer.Option(help="The score from which on a prediction is positive.")] = 0.5,
     false_positive: Annotated[float | None, typer.Option(help="What a false positive costs.")] = None,
     false_negative: Annotated[float | None, typer.Option(help="What a false negative costs.")] = None,
@@ -67,6 +70,7 @@ def evaluate(
         time=time,
         every=every,
         segments=[tuple(columns.split(",")) for columns in segment or ()],
+        search=search or (),
         threshold=threshold,
         costs=costs,
         reference=None if reference is None else str(reference),

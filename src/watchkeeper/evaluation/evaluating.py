@@ -20,6 +20,7 @@ from watchkeeper.evaluation.counting import NEVER, Labels, Place, Ranked, Split,
 from watchkeeper.evaluation.findings import HEADLINES, Findings
 from watchkeeper.evaluation.report import report_of
 from watchkeeper.evaluation.rows import MULTILABEL, RANKING, Rows
+from watchkeeper.evaluation.searching import weakest
 from watchkeeper.metrics import Metric, fits, of_task
 from watchkeeper.metrics.fairness import between_groups
 from watchkeeper.profiles import Subject
@@ -66,6 +67,7 @@ def evaluate(
     time: str | None = None,
     every: str | timedelta | None = None,
     segments: Segments = (),
+    search: Sequence[str] = (),
     threshold: float = 0.5,
     costs: CostsConfig | Mapping[str, float] | None = None,
     reference: Any = None,
@@ -92,6 +94,8 @@ def evaluate(
         every: how long each stretch of time is, such as "1d"; without it, as long as gives at most 60.
         segments: columns, or several to be crossed, to look within as well: `["country", ("country", "device")]`. The
             100 most frequent values are segments of their own, all others are one, and so are rows without a value.
+        search: columns in whose crossings weak segments are searched for: values of one to three of them where more
+            predictions are wrong, or further off, than elsewhere. The rows of these are held in memory.
         threshold: the score from which on a prediction is positive.
         costs: what decisions cost by how they turn out: `false_positive`, `false_negative`, and, if they are not free,
             `true_positive` and `true_negative`.
@@ -113,12 +117,20 @@ def evaluate(
     if every is not None and time is None:
         raise ConfigError("every says how long stretches of time are, and needs time, the column that says when")
     length = parse_duration(every) if isinstance(every, str) else every
-    if isinstance(segments, str):
-        raise ConfigError(f'segments are a list of columns, found "{segments}"; write ["{segments}"]')
+    for name, columns in (("segments", segments), ("search", search)):
+        if isinstance(columns, str):
+            raise ConfigError(f'{name} is a list of columns, found "{columns}"; write ["{columns}"]')
     by = [(columns,) if isinstance(columns, str) else tuple(columns) for columns in segments]
     what = CostsConfig.model_validate(costs) if isinstance(costs, Mapping) else costs
 
-    def one(data: Any, apart: Any, title: str, wanted: Task | str | None, parted: list[tuple[str, ...]]) -> Evaluation:
+    def one(
+        data: Any,
+        apart: Any,
+        title: str,
+        wanted: Task | str | None,
+        parted: list[tuple[str, ...]],
+        searched: Sequence[str],
+    ) -> Evaluation:
         connection = sources.connect()
         try:
             side = Side(title, sources.read(connection, data, "predictions"))
@@ -128,15 +140,16 @@ def evaluate(
             found = reading.typed(
                 side, task=wanted, score=score, prediction=prediction, label=label, positive=positive,
                 time=time if title != REFERENCE else None, query=query, by=columns,
+                search=searched,
             )  # fmt: skip
             return _evaluated(found, side.rows, parted, length, threshold, what, k)
         finally:
             connection.disconnect()
 
-    found = one(predictions, outcomes, "the predictions", task, by)
+    found = one(predictions, outcomes, "the predictions", task, by, search)
     if reference is None:
         return found
-    return replace(found, reference=one(reference, None, REFERENCE, found.task, []))
+    return replace(found, reference=one(reference, None, REFERENCE, found.task, [], ()))
 
 
 def _evaluated(
@@ -185,6 +198,7 @@ def _evaluated(
         tuple(rows.notes),
         rows.classes,
         tuple(gaps),
+        weakest(rows, threshold),
     )
 
 

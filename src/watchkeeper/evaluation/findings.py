@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from watchkeeper.comparison.weaknesses import WeakSegments
 from watchkeeper.errors import did_you_mean
 from watchkeeper.evaluation.counting import NEVER, Place
 from watchkeeper.metrics import multiclass
@@ -44,6 +45,7 @@ class Findings:
         k: how many of the first rows of a ranking count.
         notes: what was left out.
         gaps: how far the values of each of the segments' columns lie apart, which the points' `segment` names.
+        weak: the weak segments, if they were searched for.
         reference: the same of the reference data, if there are any.
     """
 
@@ -58,6 +60,7 @@ class Findings:
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     gaps: tuple[Point, ...] = ()
+    weak: WeakSegments | None = None
     reference: Findings | None = field(default=None, repr=False)
 
     def __getitem__(self, metric: str) -> Point:
@@ -131,6 +134,8 @@ class Findings:
                 "counts": matrix.counts.astype(int).tolist(),
                 "other predictions": matrix.outside.astype(int).tolist(),
             }
+        if self.weak is not None:
+            found["weak segments"] = self.weak.to_dict()
         if self.reference is not None:
             found["reference"] = self.reference.to_dict()
         return found

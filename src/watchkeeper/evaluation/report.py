@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from watchkeeper import charts, words
@@ -58,7 +60,7 @@ def report_of(found: Findings) -> Report:
     verdict, summary = verdict_of(found)
     parts = [
         part
-        for part in (_curves(found), _classes(found), _segments(found), _groups(found), _time(found))
+        for part in (_curves(found), _classes(found), _segments(found), _groups(found), _weak(found), _time(found))
         if part is not None
     ]
     return Report(
@@ -72,7 +74,7 @@ def report_of(found: Findings) -> Report:
         overview=_overview(found),
         columns=tuple(parts),
         undrawn=0,
-        notes=(("Left out", found.notes),) if found.notes else (),
+        notes=tuple(_notes(found)),
         footer=(
             "Rows are taken as independent (of rankings, queries): many rows of one person or one hour count for more"
             " than they say. Scores and errors are counted in fine bins. All times are UTC."
@@ -212,6 +214,33 @@ def _groups(found: Findings) -> Column | None:
     header = ("Groups of", "What differs", "By", "95 % interval", "Least in", "Greatest in", "Compared")
     table = Table("The groups that lie furthest apart", header, frozenset((2, 3, 6)), tuple(rows))
     return Column("groups", "Groups", "quiet", "", words.count(len(rows), "gap"), (), (), (table,))
+
+
+def _weak(found: Findings) -> Column | None:
+    """Where predictions are worse than elsewhere, what it costs most first."""
+    if found.weak is None or not found.weak.segments:
+        return None
+    error, metric = ("Mean absolute error", "mae") if found.task == Task.REGRESSION else ("Wrong", "accuracy")
+    rows = []
+    for one in found.weak.segments:
+        worse = words.measured(one.worse.value, metric, relative="difference")
+        between = words.interval(one.worse.low, one.worse.high, metric, relative="difference")
+        values = (words.measured(side.value, metric) for side in (one.loss, one.rest))
+        rows.append(Row("quiet", tuple(map(Cell, (one.segment, f"{one.n:,}", *values, worse, between)))))
+    header = ("Segment", "Rows", error, "Elsewhere", "Worse by", "Interval")
+    table = Table("Where predictions are worse", header, frozenset(range(1, 6)), tuple(rows))
+    return Column("weak", "Weak segments", "quiet", "", words.count(len(rows), "segment"), (), (), (table,))
+
+
+def _notes(found: Findings) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if found.notes:
+        yield "Left out", found.notes
+    if found.weak is not None:
+        searched = words.count(len(found.weak.columns), "column")
+        if not found.weak.segments:
+            yield "Weak segments", (f"none in the crossings of {searched}",)
+        if found.weak.skipped:
+            yield "Not searched", tuple(f"{name}: {why}" for name, why in found.weak.skipped.items())
 
 
 def _time(found: Findings) -> Column | None:

@@ -30,11 +30,13 @@ class Rows:
 
     Attributes:
         table: `label`, and as the task has it `score`, `prediction`, a column for each class's score, `query`; `at`
-            where there is a time; and the columns that segments are made of, numbered `s0`, `s1`, ...
+            where there is a time; the columns that segments are made of, numbered `s0`, `s1`, ...; and those that are
+            searched for weak segments, `w0`, `w1`, ...
         why: what the task was told from.
         classes: those of a multi-class task, and the labels of one with several labels a row.
         scored: the classes that there is a score of.
         by: the names of the columns that segments are made of, in the order of their numbers.
+        searched: the names of those that are searched, likewise.
         notes: what was left out, and why.
         given: rows of a binary task that have anything as a label, and `of` what its columns were called.
     """
@@ -45,6 +47,7 @@ class Rows:
     classes: tuple[str, ...] = ()
     scored: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
+    searched: tuple[str, ...] = ()
     timed: bool = False
     notes: list[str] = field(default_factory=list)
     given: int = 0
@@ -90,6 +93,7 @@ def typed(
     time: str | None,
     query: str | None,
     by: Sequence[str],
+    search: Sequence[str],
 ) -> Rows:
     """The rows in the types that their task counts. Raises DataError where they do not have them."""
     table, label = side.table, label or "label"
@@ -101,15 +105,18 @@ def typed(
             _needs(side, wanted, f"named as {name}", name)
     for name in by:
         _needs(side, name, "to make segments of", "segments")
+    for name in search:
+        _needs(side, name, "to search for weak segments", "search")
     given = _scores(side, score)
     one = score if isinstance(score, str) else "score" if "score" in table.columns and not given else None
     said = prediction or ("prediction" if "prediction" in table.columns else None)
     found, why = (task, "as told") if task else _inferred(side, label, one, said, given, query, positive)
     columns: dict[str, Any] = {f"s{i}": sources.category(table[name]) for i, name in enumerate(by)}
+    columns |= {f"w{i}": table[name] for i, name in enumerate(search)}
     if time is not None:
         check_time(side, time)
         columns[AT] = sources.measured(table, Feature(time, Kind.DATETIME))[0]
-    start = Rows(table, found, why, by=tuple(by), timed=time is not None)
+    start = Rows(table, found, why, by=tuple(by), searched=tuple(search), timed=time is not None)
     return _BY_TASK[found](side, start, columns, label, one, said, given, positive, query)
 
 
