@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from scored_rows import EMPTY, sample, scores_of
 from watchkeeper import charts
+from watchkeeper.charts.figures import GREY
 from watchkeeper.profiles import Profile, categorical, numeric
 from watchkeeper.records import Point
 from watchkeeper.stats.calibration import by_mass
@@ -351,6 +353,16 @@ def test_provisional_values_have_a_dashed_band_and_what_the_known_labels_say_bes
     assert traces["version v1, provisional"]["customdata"][0] == [0.45, 0.55, 0.3, 45]
     assert traces["version v1, provisional, not corrected"]["y"] == [0.3] * 3
     assert len([y for y in traces["version v1"]["y"] if y is not None]) == len(PERFORMANCE)
+
+
+def test_estimates_are_drawn_in_grey_beside_what_was_realised_and_where_there_are_no_labels_yet() -> None:
+    estimated = [replace(p, metric="estimated_log_loss") for p in PERFORMANCE]
+    figure = charts.performance_over_time([*PERFORMANCE[:-2], *estimated], CHAMPIONS, "log_loss")
+    traces = {trace["name"]: trace for trace in figure["data"] if trace["mode"] != "none" and "customdata" in trace}
+    assert traces["version v1, estimated"]["line"]["color"] == GREY
+    assert traces["version v1, estimated"]["x"][-1] > traces["version v1"]["x"][-1]
+    alone = charts.performance_over_time(estimated, CHAMPIONS, "log_loss")
+    assert {trace["name"] for trace in alone["data"]} == {"version v1, estimated"}
 
 
 def test_label_coverage_is_told_with_what_is_expected_of_it() -> None:

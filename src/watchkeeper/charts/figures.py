@@ -113,11 +113,18 @@ def note(text: str) -> dict[str, Any]:
             "align": "right", "showarrow": False}  # fmt: skip
 
 
-def line_with_band(points: Sequence[Point], name: str, i: int, unit: Unit, band: bool = True) -> list[dict[str, Any]]:
+def line_with_band(
+    points: Sequence[Point], name: str, i: int, unit: Unit, band: bool = True, style: tuple[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """A line through the values of some points, and what lies between their ends.
+
+    Args:
+        i: the number of the line, which its colour and dashes are of unless `style` says them.
+    """
     own = sorted(points, key=at)
     by_time = {at(p): p for p in own}
     slots = [by_time[t] if there else None for t, there in with_gaps(sorted(by_time))]
-    colour, dash = SERIES[i % len(SERIES)], DASHES[(i + i // len(SERIES)) % len(DASHES)]
+    colour, dash = style or (SERIES[i % len(SERIES)], DASHES[(i + i // len(SERIES)) % len(DASHES)])
     few = len(own) <= 3
     line = {
         "type": "scatter", "mode": "lines+markers" if few else "lines", "name": name, "legendgroup": name,

@@ -37,23 +37,28 @@ def performance_over_time(
 ) -> Figure:
     """A performance metric of each version, with its 95 % band; vertical lines mark new champions.
 
-    Values whose labels are not all known yet have a dashed band, and beside them what the known labels say.
+    Values whose labels are not all known yet have a dashed band, and beside them what the known labels say. What was
+    estimated without labels, where the points have it, is grey.
     """
     unit = unit_of(metric)
     title = title or f"{title_of(metric)} of each version"
+    estimated = [p for p in points if p.metric == f"estimated_{metric}" and p.value is not None]
     kept = [p for p in points if p.metric == metric and p.value is not None]
-    if not kept:
+    if not kept and not estimated:
         return nothing(title, "No labelled predictions yet")
-    versions = sorted({p.version for p in kept}, key=lambda v: min(p.window.end for p in kept if p.version == v))
+    both = [*kept, *estimated]
+    versions = sorted({p.version for p in both}, key=lambda v: min(p.window.end for p in both if p.version == v))
     order = [version for _, version in champions if version in versions]
     versions = list(dict.fromkeys([*order, *versions]))
     figure = blank(title, "day (UTC)", unit.axis)
     for i, version in enumerate(versions):
         own, name = [p for p in kept if p.version == version], f"version {version}" if version else "all versions"
         mature, early = ([p for p in own if p.provisional is so] for so in (False, True))
+        guess = [p for p in estimated if p.version == version]
+        figure["data"] += line_with_band(guess, f"{name}, estimated", i, unit, style=(GREY, "dot")) if guess else []
         figure["data"] += line_with_band(mature, name, i, unit) if mature else []
         figure["data"] += _provisional(early, name, i, unit) if early else []
-    _mark_champions(figure, champions, kept)
+    _mark_champions(figure, champions, both)
     figure["layout"]["showlegend"] = True
     return figure
 

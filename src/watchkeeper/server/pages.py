@@ -253,8 +253,9 @@ def performance_section(
 ) -> dict[str, Any]:
     own = [p for p in points if p.metric == metric and p.monitor == "" and p.value is not None]
     versions = [p for p in own if p.version] or own
+    estimated = [p for p in points if p.metric == f"estimated_{metric}" and p.monitor == ""]
     return {
-        "chart": embedded(charts.performance_over_time(versions, champions, metric)),
+        "chart": embedded(charts.performance_over_time([*versions, *estimated], champions, metric)),
         "coverage": embedded(charts.label_coverage(points, metric)) if any(p.provisional for p in versions) else None,
         "metric": metric,
         "rows": sorted(versions, key=lambda p: p.window.end, reverse=True)[:TABLE_ROWS],

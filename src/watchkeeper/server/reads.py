@@ -189,7 +189,7 @@ def sparkline(tx: Transaction, model: str, until: datetime, config: ModelConfig)
 
 def chart_points(tx: Transaction, model: str, since: datetime, performance: str, drift: str) -> list[Point]:
     """The points that a model's page draws."""
-    shown = (POINTS.monitor == "") & POINTS.metric.in_([performance, *SERVICE, *BUSINESS])
+    shown = (POINTS.monitor == "") & POINTS.metric.in_([performance, f"estimated_{performance}", *SERVICE, *BUSINESS])
     return tx.select(
         Point, POINTS.window_end > since, shown | (POINTS.metric == drift), model=model, segment=ALL, order="window_end"
     )
