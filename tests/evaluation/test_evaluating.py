@@ -301,7 +301,7 @@ def test_settings_that_cannot_be_meant_are_refused() -> None:
         ({"task": "guess"}, 'no task "guess"'),
         ({"threshold": 1.5}, "threshold"),
         ({"every": "1d"}, "needs time"),
-        ({"segments": "country"}, "segments are a list"),
+        ({"segments": "country"}, "segments must be a list"),
         ({"k": 0}, "1 or more"),
         ({"time": "at", "every": "1s"}, "choose longer ones"),
     ):
@@ -456,7 +456,7 @@ def test_rows_without_a_label_or_a_score_are_not_searched() -> None:
 def test_a_search_that_cannot_be_is_refused() -> None:
     with pytest.raises(DataError, match='no column "aeg" to search for weak segments'):
         wk.evaluate(crossed("binary"), search=["aeg"])
-    with pytest.raises(ConfigError, match='search is a list of columns, found "age"'):
+    with pytest.raises(ConfigError, match='search must be a list of columns, found "age"'):
         wk.evaluate(crossed("binary"), search="age")
     ranked = pa.table({"q": ["a", "a"], "score": [0.5, 0.2], "label": [1, 0], "age": [1, 2]})
     with pytest.raises(ConfigError, match="leave out search"):

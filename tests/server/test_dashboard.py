@@ -148,7 +148,7 @@ def test_a_model_shows_performance_by_version_with_its_new_champion(http: httpx.
     names = {trace["name"] for trace in performance["data"]}  # type: ignore[index,union-attr]
     versions = {"version 2024-02", "version 2024-04"}
     provisional = {f"{name}, provisional{more}" for name in versions for more in ("", " band", ", not corrected")}
-    assert names == versions | provisional
+    assert names == versions | provisional | {f"{name}, estimated" for name in versions}
     assert [a["text"] for a in performance["layout"]["annotations"]] == ["champion 2024-04"]  # type: ignore[index,call-overload]
 
 

@@ -119,7 +119,7 @@ def evaluate(
     length = parse_duration(every) if isinstance(every, str) else every
     for name, columns in (("segments", segments), ("search", search)):
         if isinstance(columns, str):
-            raise ConfigError(f'{name} is a list of columns, found "{columns}"; write ["{columns}"]')
+            raise ConfigError(f'{name} must be a list of columns, found "{columns}"; write ["{columns}"]')
     by = [(columns,) if isinstance(columns, str) else tuple(columns) for columns in segments]
     what = CostsConfig.model_validate(costs) if isinstance(costs, Mapping) else costs
 
