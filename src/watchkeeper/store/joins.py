@@ -17,12 +17,13 @@ def joins(log: Log, model: str) -> dict[str, int]:
     `source not stated` those that do not say it.
     """
     p, o, _ = (quoted(name) for name in tables(model))
+    same = ", ".join(map(quoted, log.backend.match))
     found = log.backend.rows(
         "SELECT sum(n), count(*), count(there), sum(CASE WHEN first < there THEN 1 ELSE 0 END),"
         " sum(CASE WHEN there IS NULL THEN 1 ELSE 0 END), sum(CASE WHEN least <> most THEN 1 ELSE 0 END)"
         " FROM (SELECT o.n, o.first, o.least, o.most, p.arrival AS there FROM"
-        " (SELECT request_id, count(*) AS n, min(arrival) AS first, min(label) AS least, max(label) AS most"
-        f" FROM {o} GROUP BY request_id) o LEFT JOIN {p} p ON o.request_id = p.request_id) j"
+        f" (SELECT {same}, count(*) AS n, min(arrival) AS first, min(label) AS least, max(label) AS most"
+        f" FROM {o} GROUP BY {same}) o LEFT JOIN {p} p USING ({same})) j"
     )[0]
     sources = log.backend.rows(f"SELECT coalesce(source, 'not stated'), count(*) FROM {o} GROUP BY source")
     counts = dict(zip(TOLD, (int(n or 0) for n in found), strict=True))
