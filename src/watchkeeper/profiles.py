@@ -113,7 +113,7 @@ class Profile:
 
     def special(self, *codes: int) -> int:
         """Rows counted under any of the special bin numbers."""
-        return int(self.counts[np.isin(self.bins, codes)].sum())
+        return sum(int(self.counts[self.bins == code].sum()) for code in codes)
 
     def sentinels(self, grid: Grid) -> dict[float, int]:
         """How often each sentinel value occurs, for those that do."""
