@@ -50,7 +50,7 @@ def numbers(profile: Profile, grid: Grid) -> Numbers:
     return Numbers(
         missing=missing_share(profile),
         low=float(lower[0]) if profile.low is None else profile.low,
-        quantiles=tuple(quantiles(profile, grid, LEVELS).tolist()),
+        quantiles=tuple(_quantiles(lower, upper, counts, LEVELS).tolist()),
         high=float(upper[-1]) if profile.high is None else profile.high,
         mean=mean * reach,
         deviation=variance**0.5 * reach,
@@ -62,7 +62,10 @@ def quantiles(profile: Profile, grid: Grid, levels: Sequence[float]) -> Floats:
 
     The inverse of the distribution function, linear within a bin.
     """
-    lower, upper, counts = spans(profile, grid)
+    return _quantiles(*spans(profile, grid), levels)
+
+
+def _quantiles(lower: Floats, upper: Floats, counts: Ints, levels: Sequence[float]) -> Floats:
     if not len(counts):
         return np.full(len(levels), np.nan)
     cumulative = np.cumsum(counts)
