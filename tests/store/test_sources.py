@@ -21,6 +21,7 @@ from watchkeeper.schema import Kind
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store.sources import (
     Plan,
+    beside,
     collect,
     connect,
     kind_of,
@@ -231,3 +232,13 @@ def test_counts_of_nothing_are_no_parts() -> None:
     table = read(connect(), pa.table({"x": pa.array([], pa.string())}), "rows")
     plans = [Plan("x", Kind.CATEGORICAL, None)]
     assert collect(summary(table, plans).to_pyarrow(), plans) == []
+
+
+def test_parquet_files_are_read_through_two_cursors_at_once(tmp_path: Path) -> None:
+    table = read(connect(), parquet(tmp_path / "it's.parquet"), "rows")
+    other = beside(table.select("age", "calls"))
+    assert other is not None
+    assert other.get_backend() is not table.get_backend()
+    assert other.to_pyarrow().to_pylist() == table.select("age", "calls").to_pyarrow().to_pylist()
+    assert beside(read(connect(), pa.table(ROWS), "rows")) is None
+    assert beside(read(ibis.duckdb.connect(), tmp_path / "it's.parquet", "rows")) is None

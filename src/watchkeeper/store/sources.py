@@ -20,7 +20,7 @@ import ibis.expr.types as ir
 import narwhals.stable.v2 as nw
 import numpy as np
 import pyarrow as pa
-from ibis.expr.operations import InMemoryTable
+from ibis.expr.operations import DatabaseTable, InMemoryTable
 from narwhals.exceptions import NarwhalsError
 
 from watchkeeper import profiles
@@ -47,6 +47,8 @@ SEGMENT = "(segment)"
 """The column, in the summarising expression, that numbers the segment of each row, as `Segmentation.names` does."""
 FOLDED = 0
 """The bin, in the summarising expression, of the rows of values that are folded; null for other categories."""
+VIEW = "parquet"
+"""What views of Parquet files are named for."""
 GUESSED = 20_000
 """Rows of a CSV that its types are guessed from."""
 
@@ -118,6 +120,17 @@ def apart(table: ir.Table, name: str) -> ir.Table:
     backend, unique = table.get_backend(), ibis.util.gen_name(name)
     backend.con.execute(f"CREATE TABLE {unique} AS {backend.compile(table)}")  # Arrow's way in would import pandas
     return ibis.duckdb.from_connection(backend.con.cursor()).table(unique)
+
+
+def beside(table: ir.Table) -> ir.Table | None:
+    """The same table through a cursor of its own, to be read while its connection is busy; None where it is made of
+    something else than Parquet files, which that connection alone may know."""
+    backend = table.get_backend()
+    if not is_ours(table) or not all(t.name.startswith(f"ibis_{VIEW}_") for t in table.op().find(DatabaseTable)):
+        return None
+    view = ibis.util.gen_name(VIEW)
+    backend.con.execute(f"CREATE VIEW {view} AS {backend.compile(table)}")
+    return ibis.duckdb.from_connection(backend.con.cursor()).table(view)
 
 
 def read(connection: ibis.BaseBackend, data: Any, name: str) -> ir.Table:
@@ -215,9 +228,16 @@ def _read_path(connection: ibis.BaseBackend, path: Path, name: str) -> ir.Table:
         if not pattern and path.stat().st_size == 0:
             raise DataError(f"{path} is empty: it has no header and no rows; check how it was written")
     try:
-        return connection.read_parquet(target) if kind == "parquet" else _parsed(connection, target, name)
+        return _viewed(connection, target) if kind == "parquet" else _parsed(connection, target, name)
     except duckdb.Error as problem:
         raise DataError(f"{path} cannot be read as {kind}: {_said(problem)}") from problem
+
+
+def _viewed(connection: ibis.BaseBackend, target: str) -> ir.Table:
+    """Parquet files as a view, which other cursors of the same database know as well."""
+    view, files = ibis.util.gen_name(VIEW), target.replace("'", "''")
+    connection.con.execute(f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{files}')")
+    return connection.table(view)
 
 
 def _parsed(connection: ibis.BaseBackend, target: str, name: str) -> ir.Table:

@@ -27,6 +27,7 @@ from watchkeeper.store.sources import (
     FOLDED,
     Plan,
     apart,
+    beside,
     category,
     counts_of_values,
     declared,
@@ -108,8 +109,12 @@ def tally(table: ir.Table, plans: Sequence[Plan], groups: int = 1) -> list[dict[
         table: a column for each plan; a whole number below `groups` in `GROUP` where there are several; and true in
             the column called `invalid(name)`, if there is one, where a value was not of its column's type.
     """
-    numbers = _numeric(table, [plan for plan in plans if plan.grid is not None], groups)
-    categories = _categorical(table, [plan for plan in plans if plan.kind is Kind.CATEGORICAL], groups)
+    of_numbers, of_words = ([p for p in plans if p.grid is not None], [p for p in plans if p.kind is Kind.CATEGORICAL])
+    other = beside(table) if of_numbers and of_words else None
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(_categorical, other, of_words, groups) if other is not None else None
+        numbers = _numeric(table, of_numbers, groups)
+        categories = ahead.result() if ahead else _categorical(table, of_words, groups)
     return [{**number, **category} for number, category in zip(numbers, categories, strict=True)]
 
 
