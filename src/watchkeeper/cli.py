@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,7 @@ from watchkeeper import accounts, config, events, words
 from watchkeeper.commands import keep, keys, quarantine
 from watchkeeper.commands.evaluate import evaluate
 from watchkeeper.commands.events import events as events_command
-from watchkeeper.commands.options import CONFIG, STORE, AsJson, ConfigFile, Store, err, escaped, opened, out
+from watchkeeper.commands.options import CONFIG, STORE, AsJson, ConfigFile, Store, err, escaped, opened, out, tell
 from watchkeeper.commands.replay import replay
 from watchkeeper.comparison import compare, profile, terminal
 from watchkeeper.comparison.contract import propose
@@ -184,14 +185,7 @@ def check(
     with _patience("Comparing the two data sets"):
         segments = [tuple(columns.split(",")) for columns in segment or ()]
         found = compare(str(reference), str(current), config=config_file, timestamp=timestamp, segments=segments)
-    if html is not None:
-        found.save_html(html)
-    if json_file == Path("-"):
-        sys.stdout.write(found.to_json() + "\n")
-    else:
-        if json_file is not None:
-            found.save_json(json_file)
-        terminal.show(found, out)
+    tell(found, html, json_file, partial(terminal.show, found))
     raise typer.Exit(0 if found.healthy else 1)
 
 

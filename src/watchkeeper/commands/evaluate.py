@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from watchkeeper.commands.options import out
+from watchkeeper.commands.options import tell
 from watchkeeper.errors import ConfigError
 from watchkeeper.evaluation import Evaluation, terminal
 from watchkeeper.evaluation import evaluate as evaluated
@@ -78,16 +78,13 @@ def evaluate(
         k=k,
     )
     breaches = [text for metric, limit, least in limits if (text := _breach(found, metric, limit, least))]
-    if html is not None:
-        found.save_html(html)
-    if json_file == Path("-"):
-        sys.stdout.write(found.to_json() + "\n")
-    else:
-        if json_file is not None:
-            found.save_json(json_file)
-        terminal.show(found, out)
+
+    def show(console: Console) -> None:
+        terminal.show(found, console)
         for text in breaches:
-            out.print(text, style="bold red", soft_wrap=True)
+            console.print(text, style="bold red", soft_wrap=True)
+
+    tell(found, html, json_file, show)
     raise typer.Exit(1 if breaches else 0)
 
 

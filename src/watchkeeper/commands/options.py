@@ -1,9 +1,11 @@
-"""What commands share: their options, the two streams, and the way to the store."""
+"""What commands share: their options, the two streams, where findings go, and the way to the store."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 from rich.console import Console
@@ -20,6 +22,28 @@ Store = Annotated[Path, typer.Option(help="Folder that holds the log, the state 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print data instead of words.")]
 STORE, CONFIG = Path(".watchkeeper"), Path("watchkeeper.yaml")
+
+
+class Told(Protocol):
+    """What a comparison and an evaluation found."""
+
+    def save_html(self, path: Path) -> None: ...
+
+    def save_json(self, path: Path) -> None: ...
+
+    def to_json(self) -> str: ...
+
+
+def tell(found: Told, html: Path | None, json_file: Path | None, show: Callable[[Console], None]) -> None:
+    """Write what was found where it was asked for, and show it; JSON on standard output ("-") stands there alone."""
+    if html is not None:
+        found.save_html(html)
+    if json_file == Path("-"):
+        sys.stdout.write(found.to_json() + "\n")
+        return
+    if json_file is not None:
+        found.save_json(json_file)
+    show(out)
 
 
 def settings(config_file: Path) -> StoreConfig:
