@@ -17,6 +17,7 @@ import numpy as np
 from watchkeeper.records import row_id
 from watchkeeper.schema import ColumnConfig, CostsConfig, Kind
 from watchkeeper.stats.distances import aligned
+from watchkeeper.stats.errors import Binned
 from watchkeeper.stats.grid import NAN, NULL, SENTINEL, Floats, Grid, Ints
 from watchkeeper.stats.lags import Correction
 from watchkeeper.stats.scores import Scores
@@ -439,6 +440,14 @@ class Subject:
     @property
     def n_baseline(self) -> int:
         return self.baseline.n if self.baseline else 0
+
+    @cached_property
+    def binned(self) -> Binned:
+        """The current values that lie on the grid, per bin; none without a grid."""
+        if self.current is None or self.grid is None:
+            return Binned(*(np.zeros(0) for _ in range(3)))
+        bins, counts = self.current.regular
+        return Binned(*self.grid.edges(bins), counts.astype(float))
 
     @cached_property
     def sides(self) -> Sides | None:

@@ -108,8 +108,8 @@ def wasserstein(subject: Subject, alpha: float) -> Estimate:
 def mean(subject: Subject, alpha: float) -> Estimate:
     """The mean of the column's regular values. Its interval allows for skewness; of values with very heavy tails, whose
     mean a few rows decide, no interval from the sample is sure. For a monitor relative to the baseline, or to chart."""
-    values = _values_of_bins(subject)
-    return Estimate.absent(subject.n) if values is None else estimates.mean_of_counts(*values, alpha)
+    values = subject.binned
+    return estimates.mean_of_counts(values.middle, values.counts, alpha)
 
 
 @metric("standard deviation", cause="drift", kinds=NUMERIC)
@@ -117,8 +117,8 @@ def standard_deviation(subject: Subject, alpha: float) -> Estimate:
     """The standard deviation of the column's regular values. Its interval allows for the kurtosis that the sample
     shows, which is less than the true one where the tails are heavy. For a monitor relative to the baseline, or to
     chart."""
-    values = _values_of_bins(subject)
-    return Estimate.absent(subject.n) if values is None else estimates.standard_deviation_of_counts(*values, alpha)
+    values = subject.binned
+    return estimates.standard_deviation_of_counts(values.middle, values.counts, alpha)
 
 
 def began(subject: Subject) -> datetime | None:
@@ -183,12 +183,3 @@ def _over_bins(subject: Subject, estimate: Callable[[Floats, Floats, float], Est
     if sides is None:
         return Estimate.absent(subject.n, subject.n_baseline)
     return estimate(sides.current, sides.baseline, alpha)
-
-
-def _values_of_bins(subject: Subject) -> tuple[Floats, Floats] | None:
-    """The middle of each bin of the current side, and its counts; None without a grid."""
-    if subject.current is None or subject.grid is None:
-        return None
-    bins, counts = subject.current.regular
-    lower, upper = subject.grid.edges(bins)
-    return lower / 2 + upper / 2, counts.astype(float)

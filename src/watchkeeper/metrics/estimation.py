@@ -6,6 +6,7 @@ Nothing is computed anew here: `estimated_auc` is `auc` of the expected counts (
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -13,8 +14,8 @@ from watchkeeper.metrics import Compute, metric, of_task, performance
 from watchkeeper.profiles import Subject
 from watchkeeper.schema import Task
 from watchkeeper.stats import estimation
+from watchkeeper.stats.errors import Binned
 from watchkeeper.stats.estimates import Estimate
-from watchkeeper.stats.grid import Floats
 from watchkeeper.stats.scores import Scores
 
 SHARE, ANY = (0.0, 1.0), (-np.inf, np.inf)
@@ -48,11 +49,19 @@ HEADLINES = (
 
 
 def _register(compute: Compute, within: tuple[float, float]) -> None:
+    """Register what a metric is estimated to be and, of one of the headlines, by how much that was off."""
     realised = of_task(Task.BINARY)[compute.__name__]
 
     def estimated(subject: Subject, alpha: float) -> Estimate:
-        return _estimated(compute, within, subject, alpha)
+        return _of_rows(compute, within, subject, subject.binned, alpha)
 
+    def error(subject: Subject, alpha: float) -> Estimate:
+        return _error(compute, within, subject, alpha)
+
+    about = partial(
+        metric, cause=realised.cause, kinds=tuple(sorted(realised.kinds)), column=realised.column, unit=realised.unit,
+        baseline_labels=True,
+    )  # fmt: skip
     estimated.__name__ = f"estimated_{realised.name}"
     estimated.__doc__ = (
         f"What {realised.title} will be once the labels are known, from the scores of all rows and from how often such"
@@ -60,39 +69,9 @@ def _register(compute: Compute, within: tuple[float, float]) -> None:
         " the same score are as often positive as they were there. It has no value where the baseline has fewer than"
         f" {estimation.FEW_LABELS} rows of either label."
     )
-    metric(
-        f"estimated {realised.title}", cause=realised.cause, kinds=tuple(sorted(realised.kinds)),
-        column=realised.column, unit=realised.unit, costs=realised.costs, baseline_labels=True,
-    )(estimated)  # fmt: skip
-
-
-def _estimated(compute: Compute, within: tuple[float, float], subject: Subject, alpha: float) -> Estimate:
-    if subject.current is None or subject.grid is None:
-        return Estimate.absent(0, subject.baseline_scores.n)
-    bins, counts = subject.current.regular
-    return _of_rows(compute, within, subject, *subject.grid.edges(bins), counts.astype(float), alpha)
-
-
-def _of_rows(
-    compute: Compute, within: tuple[float, float], subject: Subject, lower: Floats, upper: Floats, rows: Floats,
-    alpha: float,
-) -> Estimate:  # fmt: skip
-    reference = subject.baseline_scores
-    if not reference.n:
-        return Estimate.absent(int(rows.sum()), 0)
-
-    def value(scores: Scores) -> float | None:
-        return compute(replace(subject, expected=scores), alpha).value
-
-    return estimation.estimate(value, reference, lower, upper, rows, subject.threshold, alpha, within)
-
-
-def _register_error(compute: Compute, within: tuple[float, float]) -> None:
-    realised = of_task(Task.BINARY)[compute.__name__]
-
-    def error(subject: Subject, alpha: float) -> Estimate:
-        return _error(compute, within, subject, alpha)
-
+    about(f"estimated {realised.title}", costs=realised.costs)(estimated)
+    if compute not in HEADLINES:
+        return
     error.__name__ = f"{realised.name}_estimation_error"
     error.__doc__ = (
         f"How much higher {realised.title} was estimated than it turned out, on the labelled rows: the estimator's own"
@@ -100,15 +79,24 @@ def _register_error(compute: Compute, within: tuple[float, float]) -> None:
         " not, the relation of score and outcome is not that of the baseline any more. Its detail has both values, and"
         " `held`."
     )
-    metric(
-        f"error of the estimated {realised.title}", cause=realised.cause, kinds=tuple(sorted(realised.kinds)),
-        column=realised.column, unit=realised.unit, labels=True, baseline_labels=True,
-    )(error)  # fmt: skip
+    about(f"error of the estimated {realised.title}", labels=True)(error)
+
+
+def _of_rows(compute: Compute, within: tuple[float, float], subject: Subject, rows: Binned, alpha: float) -> Estimate:
+    """A metric of rows of which only the scores are known."""
+    reference = subject.baseline_scores
+    if not reference.n:
+        return Estimate.absent(rows.n, 0)
+
+    def value(scores: Scores) -> float | None:
+        return compute(replace(subject, expected=scores), alpha).value
+
+    return estimation.estimate(value, reference, rows.lower, rows.upper, rows.counts, subject.threshold, alpha, within)
 
 
 def _error(compute: Compute, within: tuple[float, float], subject: Subject, alpha: float) -> Estimate:
     seen, real = subject.scores, compute(subject, alpha).value
-    found = _of_rows(compute, within, subject, seen.lower, seen.upper, seen.negatives + seen.positives, alpha)
+    found = _of_rows(compute, within, subject, Binned(seen.lower, seen.upper, seen.negatives + seen.positives), alpha)
     if found.value is None or found.low is None or found.high is None or real is None:
         return Estimate.absent(found.n, found.n_baseline)
     detail = {"estimated": found.value, "realised": real, "held": found.low <= real <= found.high}
@@ -117,5 +105,3 @@ def _error(compute: Compute, within: tuple[float, float], subject: Subject, alph
 
 for _compute, _within in ESTIMATED.items():
     _register(_compute, _within)
-for _compute in HEADLINES:
-    _register_error(_compute, ESTIMATED[_compute])

@@ -135,11 +135,8 @@ def _selected(subject: Subject) -> Shares:
 
 
 def _positive(subject: Subject) -> tuple[int, int]:
-    if subject.current is None or subject.grid is None:
-        return 0, 0
-    bins, counts = subject.current.regular
-    yes = predicted_positive(subject.grid.edges(bins)[0], subject.threshold)
-    return int(counts[yes].sum()), int(counts.sum())
+    scores = subject.binned
+    return int(scores.counts[predicted_positive(scores.lower, subject.threshold)].sum()), scores.n
 
 
 def _counts(subject: Subject) -> Groups:

@@ -99,11 +99,9 @@ def decision_cost(subject: Subject, alpha: float) -> Estimate:
 @metric("share predicted positive", cause="performance", kinds=SCORE, column="score", unit="share")
 def predicted_positive_rate(subject: Subject, alpha: float) -> Estimate:
     """Share of all scores, labelled or not, that are at or above the model's threshold."""
-    if subject.current is None or subject.grid is None:
-        return Estimate.absent(0)
-    bins, counts = subject.current.regular
-    yes = confusion.predicted_positive(subject.grid.edges(bins)[0], subject.threshold)
-    return proportion(int(counts[yes].sum()), int(counts.sum()), alpha)
+    every = subject.binned
+    yes = confusion.predicted_positive(every.lower, subject.threshold)
+    return proportion(int(every.counts[yes].sum()), every.n, alpha)
 
 
 @metric("AUC", cause="performance", kinds=SCORE, column="score", labels=True)

@@ -84,8 +84,5 @@ def _share(subject: Subject, hits: Callable[[Profile], int], alpha: float) -> Es
 
 
 def _quantile(subject: Subject, q: float, alpha: float) -> Estimate:
-    if subject.current is None or subject.grid is None:
-        return Estimate.absent(0)
-    bins, counts = subject.current.regular
-    lower, upper = subject.grid.edges(bins)
-    return quantile(q, lower, upper, counts.astype(float), alpha)
+    values = subject.binned
+    return quantile(q, values.lower, values.upper, values.counts, alpha)

@@ -48,6 +48,11 @@ class Binned:
         return int(self.counts.sum())
 
     @property
+    def middle(self) -> Floats:
+        between: Floats = self.lower / 2 + self.upper / 2
+        return between
+
+    @property
     def folded(self) -> Binned:
         """The bins of the absolute value, in the order of these; they may overlap."""
         lowest = np.maximum(np.maximum(self.lower, -self.upper), 0.0)
