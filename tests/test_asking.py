@@ -17,7 +17,8 @@ from test_cli import Run, refused
 from watchkeeper import config
 from watchkeeper.store import exports
 from watchkeeper.store.backends import DuckDB
-from watchkeeper.store.log import Log, table
+from watchkeeper.store.fitting import table
+from watchkeeper.store.log import Log
 from watchkeeper.windows import DAY, HOUR
 
 START = datetime(2024, 3, 1, tzinfo=UTC)

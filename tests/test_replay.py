@@ -22,7 +22,7 @@ from watchkeeper.registry import Registry
 from watchkeeper.replay import Replay, load, replay
 from watchkeeper.schema import Config
 from watchkeeper.store import exports
-from watchkeeper.store.log import table
+from watchkeeper.store.fitting import table
 from watchkeeper.store.questions import FIELDS, Question
 from watchkeeper.windows import HOUR
 

@@ -20,7 +20,8 @@ from watchkeeper.schema import ModelConfig, Task
 from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store.backends import Backend, DuckDB
-from watchkeeper.store.log import Log, table, tables
+from watchkeeper.store.fitting import table
+from watchkeeper.store.log import Log, tables
 from watchkeeper.store.postgres import Postgres
 from watchkeeper.store.state import COUNTS, CURSORS, GRIDS, PROFILES, SEGMENTS, State
 from watchkeeper.tasks import known_with_label, score_columns

@@ -18,7 +18,7 @@ import pyarrow as pa
 from watchkeeper import events, inference
 from watchkeeper.errors import DataError, did_you_mean
 from watchkeeper.schema import Config
-from watchkeeper.store import log
+from watchkeeper.store import fitting
 from watchkeeper.store.arrivals import Batch
 from watchkeeper.store.halves import RECEIVED, REQUEST, RESPONSE, SOURCE
 
@@ -101,7 +101,7 @@ def named(request_id: object, at: object, columns: inference.Columns, now: datet
 def table(columns: dict[str, list[Any]]) -> pa.Table:
     """Columns of plain values and moments."""
     moments = {name: pa.array(columns.pop(name), _TIME) for name in ("event_time", RECEIVED) if name in columns}
-    found = log.table(columns)
+    found = fitting.table(columns)
     for name, values in moments.items():
         found = found.append_column(name, values)
     return found

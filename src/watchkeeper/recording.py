@@ -16,7 +16,7 @@ from watchkeeper import accounts, events, keeping, quarantine
 from watchkeeper.errors import DataError
 from watchkeeper.incidents import ENGINE
 from watchkeeper.schema import Config
-from watchkeeper.store import arrivals, halves, log, privacy
+from watchkeeper.store import arrivals, fitting, halves, log, privacy
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.state import State
 from watchkeeper.store.warehouse import Warehouse
@@ -138,7 +138,9 @@ class Recorder:
             for name in (found.get("model") if isinstance(found, dict) else None for found in some):
                 known = isinstance(name, str) and name in self.config.models
                 tick.counted[str(name) if known else ""]["rejected"] += 1
-        return [arrivals.Batch(model, kind, log.table(events.columns(rows))) for (model, kind), rows in taken.items()]
+        return [
+            arrivals.Batch(model, kind, fitting.table(events.columns(rows))) for (model, kind), rows in taken.items()
+        ]
 
     def _lose(self, told: events.Event) -> None:
         if told["model"] not in self.config.models:

@@ -27,8 +27,8 @@ from watchkeeper.server import access, answers
 from watchkeeper.server.access import Role
 from watchkeeper.server.app import create_app
 from watchkeeper.store import exports
+from watchkeeper.store.fitting import table
 from watchkeeper.store.inbox import Inbox
-from watchkeeper.store.log import table
 from watchkeeper.store.questions import read
 
 MODEL = "checkout-fraud"

@@ -18,7 +18,7 @@ from watchkeeper import events
 from watchkeeper.errors import DataError
 from watchkeeper.server import formats
 from watchkeeper.server.services import RequestError
-from watchkeeper.store import log
+from watchkeeper.store import fitting
 
 AT = "2024-03-01T10:00:00Z"
 
@@ -163,7 +163,7 @@ def test_the_quick_way_takes_what_the_careful_way_takes(found: list[Any]) -> Non
     assert sorted(quick.rejected) == rejected
     table = formats.table(events.PREDICTION, quick.rows, quick.names)
     assert table.num_rows == len(careful)
-    wanted = log.table(events.columns(careful))
+    wanted = fitting.table(events.columns(careful))
     for name in set(wanted.column_names) - {"event_time"}:
         if name in table.column_names:
             assert list(map(str, table[name].to_pylist())) == list(map(str, wanted[name].to_pylist())), name

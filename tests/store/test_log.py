@@ -25,8 +25,10 @@ from watchkeeper.records import ALL
 from watchkeeper.schema import Kind, ModelConfig
 from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import Grid
+from watchkeeper.store import log as log_of_events
 from watchkeeper.store.backends import Backend, DuckDB
-from watchkeeper.store.log import Appended, Log, table
+from watchkeeper.store.fitting import table
+from watchkeeper.store.log import Appended, Batches, Log
 from watchkeeper.store.postgres import Postgres
 from watchkeeper.store.sources import Part, Plan
 from watchkeeper.testing import profile_of
@@ -506,6 +508,44 @@ def test_sample_predictions_are_of_the_segment(crowded: Log, name: str) -> None:
         str(i) for i, row in enumerate(table) if segment_of(row, segments) == name
     }
     assert {"request_id", "event_time", "age"} < found[0].keys()
+
+
+def test_a_grain_of_many_rows_is_counted_in_portions(crowded: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = crowd(np.random.default_rng(8), 300)
+    names = [str(i) for i in range(300)]
+    for part in range(0, 300, 60):
+        some = slice(part, part + 60)
+        crowded.append(M, rows(names[some], **{name: values[some] for name, values in columns.items()}))
+    crowded.append_outcomes(M, outcomes(names[:90], [i % 2 for i in range(90)]))
+    before = crowded.arrival(M)
+    crowded.append_outcomes(M, outcomes(names[50:200], [i % 2 for i in range(150)], NOON + HOUR))
+    everything, since = Batches(0, before + 1), Batches(before, before + 1)
+
+    def counted() -> list[dict[tuple[object, ...], bytes]]:
+        whole = crowded.profiles(M, PLANS, [MIDNIGHT], "1d", [COUNTRIES], everything)
+        moved = crowded.relabelled(M, PLANS, [MIDNIGHT], "1d", [COUNTRIES], since)
+        return [
+            {(p.column, p.version, p.label, p.start, p.segment): p.profile.to_bytes() for p in parts}
+            for parts in (whole, *moved)
+        ]
+
+    at_once, asked = counted(), []
+    ask = crowded.backend.arrow
+    monkeypatch.setattr(crowded.backend, "arrow", lambda sql: asked.append(sql) or ask(sql))
+    monkeypatch.setattr(log_of_events, "PORTION", 50)
+    assert counted() == at_once
+    assert len(asked) >= 2 * (5 + 2 + 2)  # all rows and their segments, of each of the five batches and of what moved
+
+
+def test_nothing_is_left_of_what_summaries_read(path: Path) -> None:
+    log = Log(DuckDB(path))
+    log.open_model(M, model())
+    log.append(M, rows("ab", score=[0.1, 0.2]))
+    log.append_outcomes(M, outcomes("a", [1]))
+    log.profiles(M, PLANS, [MIDNIGHT], "1d", [COUNTRIES], Batches(0, 2))
+    log.relabelled(M, PLANS, [MIDNIGHT], "1d", [COUNTRIES], Batches(1, 2))
+    assert log.backend.rows("SELECT table_name FROM duckdb_tables() WHERE temporary") == []
+    log.close()
 
 
 def test_hours_and_days_hold_the_same_rows(log: Log) -> None:

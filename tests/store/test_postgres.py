@@ -14,7 +14,8 @@ import pytest
 from watchkeeper.errors import DataError, StateError
 from watchkeeper.schema import ModelConfig
 from watchkeeper.store import postgres
-from watchkeeper.store.log import Log, table
+from watchkeeper.store.fitting import table
+from watchkeeper.store.log import Log
 from watchkeeper.store.postgres import Postgres, secret
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)

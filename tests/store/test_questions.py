@@ -23,7 +23,8 @@ from watchkeeper.errors import QuestionError
 from watchkeeper.schema import ModelConfig
 from watchkeeper.store import questions
 from watchkeeper.store.backends import Backend, DuckDB
-from watchkeeper.store.log import Log, table
+from watchkeeper.store.fitting import table
+from watchkeeper.store.log import Log
 from watchkeeper.store.postgres import Postgres
 from watchkeeper.store.privacy import Key, Keys
 from watchkeeper.store.questions import ERROR, FIELDS, Order, Question

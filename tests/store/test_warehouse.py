@@ -21,7 +21,8 @@ from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store import questions
 from watchkeeper.store.backends import DuckDB
-from watchkeeper.store.log import Log, table
+from watchkeeper.store.fitting import table
+from watchkeeper.store.log import Log
 from watchkeeper.store.privacy import Keys
 from watchkeeper.store.sources import Plan
 from watchkeeper.store.warehouse import Warehouse

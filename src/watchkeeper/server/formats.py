@@ -18,7 +18,7 @@ import pyarrow as pa
 from watchkeeper import events
 from watchkeeper.errors import DataError
 from watchkeeper.server.services import RequestError
-from watchkeeper.store import log
+from watchkeeper.store import fitting
 
 EXPANDED = 128 << 20
 """Bytes that the events of one request may have once they are columns."""
@@ -237,10 +237,12 @@ _PLAIN = tuple(
 def table(kind: str, rows: Sequence[Any], names: tuple[str, ...]) -> pa.Table:
     """Rows of JSON as columns: the fields, and the features `names`."""
     if kind == events.OUTCOME:
-        columns = log.table({name: [getattr(row, name) for row in rows] for name in ("request_id", "label", "source")})
+        columns = fitting.table(
+            {name: [getattr(row, name) for row in rows] for name in ("request_id", "label", "source")}
+        )
         return columns.append_column("known_at", pa.array([row.known_at for row in rows], TIME))
     features = [row.features for row in rows]
-    columns = log.table(
+    columns = fitting.table(
         {name: [getattr(row, name) for row in rows] for name in _PLAIN}
         | {name: [given.get(name) for given in features] for name in names}
     )

@@ -68,11 +68,11 @@ class Backend(Protocol):
         """A context in which all is written or nothing, while no other writes."""
         ...
 
-    def keep(self, name: str, sql: str) -> None:
-        """What a query gives, as a temporary table of this name, in place of the one before."""
+    def kept(self, name: str, sql: str) -> AbstractContextManager[None]:
+        """A context in which what the query gives now can be read by this name."""
         ...
 
-    def known(self, name: str, table: pa.Table) -> Any:
+    def known(self, name: str, table: pa.Table) -> AbstractContextManager[None]:
         """A context in which the table can be read by this name."""
         ...
 
@@ -244,8 +244,11 @@ class DuckDB:
             raise
         self.run("COMMIT")
 
-    def keep(self, name: str, sql: str) -> None:
+    @contextmanager
+    def kept(self, name: str, sql: str) -> Iterator[None]:
         self.run(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {sql}")
+        yield
+        self.run(f"DROP TABLE temp.{quoted(name)}")  # not after an error, which the transaction does not survive
 
     @contextmanager
     def known(self, name: str, table: pa.Table) -> Iterator[None]:
@@ -284,11 +287,9 @@ class DuckDB:
         home, names = quoted(table), ", ".join(map(quoted, rows.column_names))
         keys, same = ", ".join(map(quoted, key)), " AND ".join(f"t.{quoted(k)} = f.{quoted(k)}" for k in key)
         hashed = quoted(HASH)
-        with self.known("incoming", rows.append_column(ROW, pa.array(np.arange(rows.num_rows)))):
-            self.keep(
-                "fresh",
-                f"SELECT min({quoted(ROW)}) AS first, {keys}, {_hash(key)} AS {hashed} FROM incoming GROUP BY {keys}",
-            )
+        fresh = f"SELECT min({quoted(ROW)}) AS first, {keys}, {_hash(key)} AS {hashed} FROM incoming GROUP BY {keys}"
+        counted = rows.append_column(ROW, pa.array(np.arange(rows.num_rows)))
+        with self.known("incoming", counted), self.kept("fresh", fresh):
             like = f"{home} t WHERE {hashed} IN (SELECT {hashed} FROM fresh)"
             if self.rows(f"SELECT 1 FROM {like} LIMIT 1"):
                 self.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -55,3 +56,15 @@ def possible(labels: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     if pa.types.is_string(labels.type):
         return pc.invert(pc.is_in(labels, pa.array(["", "NaN", "nan"])))
     return pc.is_in(labels, pa.array([0, 1], pa.int32()))
+
+
+def table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """Columns of plain values as an Arrow table; a column of mixed types becomes text."""
+    return pa.table({name: _column(values) for name, values in columns.items()})
+
+
+def _column(values: Sequence[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([None if value is None else show(value) for value in values], pa.string())

@@ -26,10 +26,10 @@ from watchkeeper.store.sources import (
     SEGMENT,
     Part,
     Plan,
+    added,
     collect,
     numbered,
     segmented,
-    show,
     summary,
     typed,
     vocabularies,
@@ -370,13 +370,11 @@ class Log:
         Args:
             of: the batches whose rows alone are counted, with the labels that were known when the last one had come.
         """
-        source, until = quoted(_predictions(model)), of.until if of else None
-        if of:
-            source = f"(SELECT * FROM {source} WHERE {of.sql}) AS p"
+        until = of.until if of else None
         parts: list[Part] = []
-        for portion in self._portions(source, starts, grain):
-            parts += self._profiles(model, tuple(plans), portion, grain, tuple(segmentations), source, until)
-        return parts
+        for rows in self._portions(quoted(_predictions(model)), of, starts, grain):
+            parts += self._profiles(model, tuple(plans), rows, grain, tuple(segmentations), until)
+        return added(parts)
 
     def relabelled(
         self,
@@ -396,43 +394,43 @@ class Log:
         plans, segmentations, same = tuple(plans), tuple(segmentations), quoted(next(iter(self.backend.match)))
         taken, _, _ = self._needed(model, plans, segmentations)
         told = f"SELECT {same} FROM {quoted(_outcomes(model))} WHERE {by.sql} AND label IS NOT NULL"
-        self.backend.keep(
-            _RELABELLED,
-            f"SELECT {taken} FROM {quoted(_predictions(model))} WHERE arrival <= {by.after} AND {same} IN ({told})",
-        )
-        for portion in self._portions(_RELABELLED, starts, grain):
-            for parts, until in ((before, by.after), (after, by.until)):
-                parts += self._profiles(model, plans, portion, grain, segmentations, _RELABELLED, until)
-        return before, after
+        olds = Batches(0, by.after)
+        moved = f"SELECT {taken}, arrival FROM {quoted(_predictions(model))} WHERE {olds.sql} AND {same} IN ({told})"
+        with self.backend.kept(_RELABELLED, moved):
+            for rows in self._portions(_RELABELLED, olds, starts, grain):
+                for parts, until in ((before, by.after), (after, by.until)):
+                    parts += self._profiles(model, plans, rows, grain, segmentations, until)
+        return added(before), added(after)
 
-    def _portions(self, source: str, starts: Iterable[datetime], grain: str) -> Iterator[list[Window]]:
-        """The grains in portions of about `PORTION` rows, so that what is in memory does not grow with the log."""
+    def _portions(self, source: str, of: Batches | None, starts: Iterable[datetime], grain: str) -> Iterator[str]:
+        """The rows of these grains, in SQL, in portions of about `PORTION`, so that what is in memory does not grow
+        with the log. A grain with more rows comes in several, by its batches, where those are told."""
         grains = [Window(start, start + GRAINS[grain]) for start in sorted(starts)]
         if not grains:
             return
-        query = (
-            f"SELECT date_trunc('{UNITS[grain]}', event_time) AS s, count(*) FROM {source}"
-            f" WHERE {_within(Window(grains[0].start, grains[-1].end))} GROUP BY s"
-        )
-        counts = {start.replace(tzinfo=UTC): count for start, count in self.backend.rows(query)}
-        portion, rows = [], 0
-        for window in grains:
-            portion.append(window)
-            rows += counts.get(window.start, 0)
-            if rows >= PORTION:
-                yield portion
-                portion, rows = [], 0
-        if rows:
-            yield portion
+        rows = f"FROM {source} WHERE {of.sql if of else 'true'} AND "
+        begun = f"date_trunc('{UNITS[grain]}', event_time)"
+        every = _within(Window(grains[0].start, grains[-1].end))
+        counts = {
+            start.replace(tzinfo=UTC): count
+            for start, count in self.backend.rows(f"SELECT {begun} AS s, count(*) {rows}{every} GROUP BY s")
+        }
+        for portion in _filled((window, counts.get(window.start, 0)) for window in grains):
+            spans = f"({' OR '.join(map(_within, together(portion)))})"
+            if of is None or sum(counts.get(window.start, 0) for window in portion) < 2 * PORTION:
+                yield rows + spans
+                continue
+            batches = self.backend.rows(f"SELECT arrival, count(*) {rows}{spans} GROUP BY arrival ORDER BY arrival")
+            for some in _filled(batches):
+                yield f"{rows}{spans} AND arrival BETWEEN {some[0]} AND {some[-1]}"
 
     def _profiles(
         self,
         model: str,
         plans: tuple[Plan, ...],
-        grains: Iterable[Window],
+        rows: str,
         grain: str,
         segmentations: Sequence[Segmentation],
-        source: str,
         until: int | None,
     ) -> list[Part]:
         taken, columns, waits = self._needed(model, plans, segmentations)
@@ -440,20 +438,21 @@ class Log:
             [f"chosen.{quoted(name)}" for name in columns]
             + [f"{times.sql(name, GRAINS[grain])} AS {name}" for name in waits]
         )
-        spans = " OR ".join(map(_within, together(grains)))
-        self.backend.keep(
-            _BATCH,
-            f"WITH chosen AS (SELECT {taken} FROM {source} WHERE {spans}), known AS ({self._latest(model, until)})"
+        batch = (
+            f"WITH chosen AS (SELECT {taken} {rows}), known AS ({self._latest(model, until)})"
             f" SELECT {shown}, date_trunc('{UNITS[grain]}', event_time) AS grain_start, known.label"
-            f" FROM chosen LEFT JOIN known USING ({self._match})",
+            f" FROM chosen LEFT JOIN known USING ({self._match})"
         )
         columns = (*columns, *waits)
-        parts = self._counts(model, _BATCH, columns, plans)
-        plans = tuple(plan for plan in plans if plan.name not in times.COLUMNS)
-        for segments in segmentations:
-            with self.backend.known(_KNOWN, numbered(segments)):
-                self.backend.keep(_PARTED, self._parted(model, columns, segments))
-            parts += self._counts(model, _PARTED, columns, plans, segments.names)
+        with self.backend.kept(_BATCH, batch):
+            parts = self._counts(model, _BATCH, columns, plans)
+            plans = tuple(plan for plan in plans if plan.name not in times.COLUMNS)
+            for segments in segmentations:
+                with (
+                    self.backend.known(_KNOWN, numbered(segments)),
+                    self.backend.kept(_PARTED, self._parted(model, columns, segments)),
+                ):
+                    parts += self._counts(model, _PARTED, columns, plans, segments.names)
         return parts
 
     def _needed(
@@ -639,16 +638,17 @@ class Log:
         return dict(zip(("predictions", "labelled", "orphans", "set_aside"), map(int, row), strict=True))
 
 
-def table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    """Columns of plain values as an Arrow table; a column of mixed types becomes text."""
-    return pa.table({name: _column(values) for name, values in columns.items()})
-
-
-def _column(values: Sequence[Any]) -> pa.Array:
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return pa.array([None if value is None else show(value) for value in values], pa.string())
+def _filled(counted: Iterable[tuple[Any, int]]) -> Iterator[list[Any]]:
+    """Things in portions that have about `PORTION` rows each, by how many rows each has; not those that have none."""
+    portion, rows = [], 0
+    for thing, count in counted:
+        portion.append(thing)
+        rows += count
+        if rows >= PORTION:
+            yield portion
+            portion, rows = [], 0
+    if rows:
+        yield portion
 
 
 def _need(columns: Mapping[str, pa.Array | pa.ChunkedArray], names: Iterable[str], what: str) -> None:

@@ -124,9 +124,12 @@ class Postgres:
             )
             yield
 
-    def keep(self, name: str, sql: str) -> None:
+    @contextmanager
+    def kept(self, name: str, sql: str) -> Iterator[None]:
         self.run(f"DROP TABLE IF EXISTS pg_temp.{quoted(name)}")
         self.run(f"CREATE TEMP TABLE {quoted(name)} AS {sql}")
+        yield
+        self.run(f"DROP TABLE pg_temp.{quoted(name)}")
 
     @contextmanager
     def known(self, name: str, table: pa.Table) -> Iterator[None]:

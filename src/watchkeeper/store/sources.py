@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
@@ -601,6 +602,14 @@ def collect(counts: pa.Table, plans: Iterable[Plan], segments: Sequence[str] = (
         assert whole is not None
         parts.append(Part(column, version, ALL, start, whole, segment))
     return parts
+
+
+def added(parts: Iterable[Part]) -> list[Part]:
+    """Parts of the same sort of rows as one."""
+    alike: dict[tuple[object, ...], list[Part]] = defaultdict(list)
+    for part in parts:
+        alike[part.column, part.version, part.label, part.start, part.segment].append(part)
+    return [replace(some[0], profile=p) for some in alike.values() if (p := merge(part.profile for part in some))]
 
 
 def _profile(rows: dict[str, np.ndarray[Any, Any]], plan: Plan) -> Profile:

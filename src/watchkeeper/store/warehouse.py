@@ -23,8 +23,8 @@ from watchkeeper.errors import ConfigError, DataError, StateError, did_you_mean
 from watchkeeper.schema import ModelConfig
 from watchkeeper.settings import EventsConfig
 from watchkeeper.store.backends import BATCH, MEMORY, Rows, quoted, text
-from watchkeeper.store.fitting import fitted
-from watchkeeper.store.log import EVENT, TYPES, UNITS, Appended, Log, News, moment, table, tables
+from watchkeeper.store.fitting import fitted, table
+from watchkeeper.store.log import EVENT, TYPES, UNITS, Appended, Log, News, moment, tables
 from watchkeeper.store.postgres import Postgres, readable
 from watchkeeper.windows import GRAINS, floor
 
@@ -227,9 +227,13 @@ class ReadOnly:
     def stream(self, sql: str) -> Any:
         return self.place.stream(self._whole(sql))
 
-    def keep(self, name: str, sql: str) -> None:
-        self.views.pop(name, None)
-        self.views[name] = (_with(self._known, sql), True)  # what is known now may be forgotten when it is read
+    @contextmanager
+    def kept(self, name: str, sql: str) -> Iterator[None]:
+        self.views[name] = (_with(self._known, sql), True)
+        try:
+            yield
+        finally:
+            del self.views[name]
 
     @contextmanager
     def known(self, name: str, table: pa.Table) -> Iterator[None]:
