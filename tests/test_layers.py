@@ -45,6 +45,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "quarantine",
         "recording",
         "summarising",
+        "measuring",
         "tick",
         "keeping",
         "notify",

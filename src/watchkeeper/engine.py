@@ -20,7 +20,7 @@ from watchkeeper import (
     diagnosis,
     incidents,
     keeping,
-    late,
+    measuring,
     monitors,
     notify,
     summarising,
@@ -28,12 +28,10 @@ from watchkeeper import (
     traffic,
 )
 from watchkeeper.errors import ConflictError, StateError
-from watchkeeper.history import History, run, seen
 from watchkeeper.incidents import ENGINE
 from watchkeeper.monitors import Watch
 from watchkeeper.recording import Recorder
 from watchkeeper.records import (
-    ALL,
     Action,
     ActionState,
     Incident,
@@ -46,18 +44,14 @@ from watchkeeper.records import (
 )
 from watchkeeper.registry import Registry
 from watchkeeper.schema import Config, ModelConfig
-from watchkeeper.segments import is_named
-from watchkeeper.store import log, places, privacy, times
+from watchkeeper.store import log, places, privacy
 from watchkeeper.store.arrivals import Batch
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.state import Transaction
 from watchkeeper.store.warehouse import Warehouse
 from watchkeeper.tick import Tick
-from watchkeeper.windows import Window, floor, starts, together
 
 _log = logging.getLogger(__name__)
-LOOK_BACK = 1000
-"""Grains before now that a model's first looks go back to, at most; older rows serve as baselines only."""
 SAMPLED = 3
 """Columns of an incident that sample predictions are kept for."""
 
@@ -185,78 +179,14 @@ class Engine:
     # 3. measure
 
     def measure(self, tx: Transaction, name: str, model: ModelConfig, now: datetime) -> list[tuple[Watch, Point]]:
-        """Take every look that is due: those at the grains that ended since the last tick, and again those whose
-        rows or labels came late. A window is first looked at when the log covers all of it."""
-        span, judged, ended = tx.span(name), tx.cursor(name, "judged"), floor(now, model.grain_length)
-        if span is None or (judged is None and span[0] >= ended):  # nothing yet, or nothing that has ended
-            return []
-        last = datetime.fromisoformat(judged) if judged else max(span[0], ended - LOOK_BACK * model.grain_length)
-        horizon = max(ended, last)
-        late_rows, late_labels = summarising.late(tx, name)
-        due = [
-            (watch, window)
-            for watch in self._watches(tx, name, model)
-            for again in [late_rows | late_labels if watch.metric.labels and watch.early is None else late_rows]
-            for end in _ends(watch, model, last, horizon, again)
-            for window in [_window(watch, model, end)]
-            if window.start >= span[0]
-        ]
-        if horizon > last or judged is None:
-            early = _provisional(self._watches(tx, name, model), model, horizon)
-            due += [(watch, window) for watch, window in early if window.start >= span[0]]
-        tx.set_cursor(name, "judged", horizon.isoformat())
-        tx.set_cursor(name, summarising.LATE, "[[], []]")
-        if not due:
-            return []
-        history = self._history(tx, name, model, due, span[0], now)
-        points = []
-        for watch, window in due:
-            for version in history.versions(window) if watch.by_version else [ALL]:
-                subject, because = history.subject(watch, window, version)
-                if (subject.n and watch.sees(subject)) or (watch.monitor and is_named(watch.segment)):
-                    point = monitors.measure(watch, subject, name, version, window, self.config.version, because)
-                    points.append((watch, point))
-        return points
+        """Take every look that is due; see `measuring.measure`."""
+        return measuring.measure(tx, name, model, self._watches(tx, name, model), now, self.config.version)
 
     def _watches(self, tx: Transaction, name: str, model: ModelConfig) -> list[Watch]:
         """The looks of a model, those at segments included once it is known which there are."""
         if model.segments:
             return [*monitors.plan(model, traffic.segments(tx, name, model)), *monitors.shown(model)]
         return self.watches[name]
-
-    @staticmethod
-    def _history(
-        tx: Transaction,
-        name: str,
-        model: ModelConfig,
-        due: Sequence[tuple[Watch, Window]],
-        since: datetime,
-        now: datetime,
-    ) -> History:
-        """All the profiles that the looks read, baselines included, and no others."""
-        read = {part for watch, window in due for part in (seen(window), *_before(watch, window))}
-        champions = tx.champions(name)
-        segment = None if any(watch.segment or watch.groups for watch, _ in due) else ALL
-        grains = dict(kept for stretch in together(read) for kept in tx.profiles(name, stretch, segment))
-        running = [(watch, window) for watch, window in due if watch.metric.since_crowned]
-        for column in {watch.column for watch, _ in running}:
-            runs = {run(watch, w, champions, model.grain_length) for watch, w in running if watch.column == column}
-            for stretch in together(runs):
-                grains |= dict(tx.profiles(name, stretch, segment, column=column))
-        immature = any(watch.metric.labels and window.end + model.label_delay > now for watch, window in due)
-        learnt = Window(now - late.MATURITIES * model.label_delay - model.grain_length, now)
-        lags = tx.profiles(name, learnt, column=times.LABEL_LAG) if immature else []
-        return History(
-            late.fill(grains.items(), model.unlabelled, model.grain_length, now),
-            tx.profiles(name, None, segment, version=[version for _, version in champions]),
-            champions,
-            tx.grids(name),
-            model.grain_length,
-            model.threshold,
-            since,
-            model.costs,
-            late.Late(lags, model, now) if immature else None,
-        )
 
     # 4. judge
 
@@ -425,38 +355,3 @@ class Engine:
 
 
 ByHand = Callable[[Incident, datetime, str, str], tuple[Incident, Transition]]
-
-
-def _window(watch: Watch, model: ModelConfig, end: datetime) -> Window:
-    """The window that a look at `end` covers; label metrics look back past the time that labels take."""
-    end -= _delay(watch, model)
-    return Window(end - watch.window, end)
-
-
-def _provisional(watches: Iterable[Watch], model: ModelConfig, end: datetime) -> Iterable[tuple[Watch, Window]]:
-    """The windows of shown label metrics that are looked at, at this time, before their labels are mature."""
-    waiting = [watch for watch in watches if watch.metric.waits and watch.column == late.SCORE and not watch.monitor]
-    return [(w, Window(end - age - w.window, end - age)) for w in waiting for age in late.ages(model)]
-
-
-def _before(watch: Watch, window: Window) -> tuple[Window, ...]:
-    return watch.monitor.before(window) if watch.monitor else ()
-
-
-def _ends(
-    watch: Watch, model: ModelConfig, last: datetime, horizon: datetime, again: Iterable[datetime]
-) -> list[datetime]:
-    """When a watch looks: at each grain's end after `last` up to `horizon`, and again at those not after `last` whose
-    windows hold a late grain."""
-    grain, delay = model.grain_length, _delay(watch, model)
-    retaken = {
-        end
-        for at in again
-        for end in starts(Window(at + grain + delay, at + watch.window + delay + grain), grain)
-        if end <= last
-    }
-    return [*sorted(retaken), *(starts(Window(last + grain, horizon + grain), grain) if last < horizon else ())]
-
-
-def _delay(watch: Watch, model: ModelConfig) -> timedelta:
-    return (watch.early or model.label_delay) if watch.metric.labels else timedelta(0)
