@@ -88,7 +88,7 @@ def check_rolling(model: ModelConfig, length: timedelta) -> None:
 
 def rolling(
     tx: Transaction, name: str, model: ModelConfig, watches: Iterable[Watch], length: timedelta, since: datetime,
-    now: datetime, config: str,
+    now: datetime, config: str, segment: str = ALL,
 ) -> list[Point]:  # fmt: skip
     """What shown metrics were over windows of a length that end after `since`, at each day, or at each grain where the
     window is no longer than a day. Profiles add up, so a window is the sum of its grains, and its interval that of its
@@ -114,7 +114,7 @@ def rolling(
     early = {floor(horizon - age, step) for age in late.ages(model)}
     at = min(now, horizon + model.grain_length)  # a tick that is long past knew no later labels
     due = []
-    for watch in (replace(watch, window=length) for watch in watches):
+    for watch in (replace(watch, window=length, segment=segment) for watch in watches):
         mature = horizon - (model.label_delay if watch.metric.labels else timedelta(0))
         due += [(watch, Window(end - length, end)) for end in ends if end <= mature or (end in early and _waits(watch))]
     return [point for _, point in take(tx, name, model, due, at, config, _columns(model, due))]
@@ -135,7 +135,9 @@ def _history(
     read = {part for watch, window in due for part in (seen(window), *_before(watch, window))}
     champions = tx.champions(name)
     segment = None if any(watch.segment or watch.groups for watch, _ in due) else ALL
-    only = {} if columns is None else {"column": columns}
+    only: dict[str, object] = {} if columns is None else {"column": columns}
+    if columns is not None and segment is None:
+        only["segment"] = sorted({ALL, *(name for watch, _ in due for name in (watch.segment, *watch.groups))})
     grains = dict(kept for stretch in together(read) for kept in tx.profiles(name, stretch, segment, **only))
     running = [(watch, window) for watch, window in due if watch.metric.since_crowned]
     for column in {watch.column for watch, _ in running}:

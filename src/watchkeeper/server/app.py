@@ -25,6 +25,7 @@ from watchkeeper.server import (
     ingest,
     pages,
     quarantine,
+    series,
 )
 from watchkeeper.server.access import Access
 from watchkeeper.server.commit import Committer
@@ -37,7 +38,7 @@ __all__ = ["ROUTERS", "Operations", "create_app"]
 
 ROUTERS = (
     ingest.router, cloudevents.router, pages.router, incident_pages.router, curve_pages.router, api.router,
-    answers.router, erasures.router, quarantine.router, assets.router,
+    answers.router, series.router, erasures.router, quarantine.router, assets.router,
 )  # fmt: skip
 """The routes are tried in this order, so those that are asked for most come first."""
 MACHINES = ("/api/", "/v1/", "/healthz", "/static/")

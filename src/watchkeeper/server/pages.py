@@ -21,10 +21,10 @@ from watchkeeper.monitors import Watch, plan
 from watchkeeper.profiles import Profile, Subject
 from watchkeeper.records import Incident, Point, Rollout, Severity, Status, Verdict, place
 from watchkeeper.schema import Kind, ModelConfig, MonitorConfig
-from watchkeeper.server import reads
+from watchkeeper.server import reads, series
 from watchkeeper.server.rendering import embedded, page
 from watchkeeper.server.services import RequestError, Services, absent, services
-from watchkeeper.windows import DAY, HOUR, Window, floor
+from watchkeeper.windows import DAY, HOUR, Window, floor, parse_duration
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 Served = Annotated[Services, Depends(services)]
@@ -130,7 +130,7 @@ def spark(standing: reads.Standing) -> dict[str, Any] | None:
 
 @router.get("/models/{model}")
 def model(
-    request: Request, served: Served, model: str, metric: str = "", drift: str = "", days: int = 0
+    request: Request, served: Served, model: str, metric: str = "", drift: str = "", days: int = 0, window: str = ""
 ) -> HTMLResponse:
     config = served.model(model)
     days = days or (14 if config.grain == "1h" else 90)
@@ -139,11 +139,13 @@ def model(
     drifts = drift_metrics(config)
     check_choice("drift metric", drift, drifts)
     chosen, drifted = metric or performance[0], drift or drifts[0]
+    rolling = series.read_window(config, window)
     with served.state.snapshot() as tx:
         standing = reads.standing(tx, model, config)
         champions = tx.champions(model)
         since = (standing.until or served.clock()) - timedelta(days=max(days, 1))
-        points = reads.chart_points(tx, model, since, chosen, drifted)
+        points = reads.chart_points(tx, model, since, drifted)
+        shown = series.points(tx, served, model, [chosen, f"estimated_{chosen}"], rolling, since)
         verdicts = reads.latest_verdicts(tx, model)
         judged = reads.judged_points(tx, verdicts)
         incidents = tx.select(Incident, model=model, order="-opened_at", limit=50)
@@ -152,10 +154,11 @@ def model(
         apart = last_gaps(tx, model, config)
     drift_points = reads.main_series(p for p in points if p.metric == drifted and p.column in config.features)
     service = [p for p in points if p.monitor == "" and p.version == ""]
-    links = choices(request, {"metric": chosen, "drift": drifted, "days": str(days)})
+    links = choices(request, {"metric": chosen, "drift": drifted, "days": str(days), "window": window})
     return page(
         request, "model.html", name=model, config=config, standing=standing, health=health(standing),
-        champions=champions, days=days, performance=performance_section(points, champions, chosen),
+        champions=champions, days=days, performance=performance_section(shown, champions, chosen, rolling),
+        window_links=links("window", window_options(config, window)),
         metric_links=links("metric", [(m, words.metric_title(m)) for m in performance]),
         drift_links=links("drift", [(m, words.metric_title(m)) for m in drifts]),
         range_links=links("days", [(str(d), f"{d} days") for d in RANGES]),
@@ -238,7 +241,8 @@ def choices(request: Request, now: dict[str, str]) -> Any:
     def links(name: str, options: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
         return [
             {
-                "href": f"{quote(request.url.path)}?{urlencode({**now, name: value})}#{name}",
+                "href": f"{quote(request.url.path)}?{urlencode({k: v for k, v in {**now, name: value}.items() if v})}"
+                f"#{name}",
                 "text": text,
                 "current": value == now[name],
             }
@@ -248,14 +252,30 @@ def choices(request: Request, now: dict[str, str]) -> Any:
     return links
 
 
+def window_options(config: ModelConfig, window: str) -> list[tuple[str, str]]:
+    """The windows that the performance can be shown over, and the one that it is shown over."""
+    grain = "each hour" if config.grain == "1h" else "each day"
+    lengths = series.ROLLING[config.grain]
+    more = [window] if window and window not in lengths else []
+    return [("", grain), *((w, last_of(parse_duration(w))) for w in (*lengths, *more))]
+
+
+def last_of(length: timedelta) -> str:
+    return f"last {charts.length_of(length).removeprefix('1 ')}"
+
+
 def performance_section(
-    points: Sequence[Point], champions: Sequence[tuple[datetime, str]], metric: str
+    points: Sequence[Point], champions: Sequence[tuple[datetime, str]], metric: str, rolling: timedelta | None
 ) -> dict[str, Any]:
+    """A performance metric of each version over time, of each grain or over rolling windows."""
+    title = ""
+    if rolling is not None:
+        title = f"{charts.title_of(metric)} of each version, {last_of(rolling)} (points overlap)"
     own = [p for p in points if p.metric == metric and p.monitor == "" and p.value is not None]
     versions = [p for p in own if p.version] or own
     estimated = [p for p in points if p.metric == f"estimated_{metric}" and p.monitor == ""]
     return {
-        "chart": embedded(charts.performance_over_time([*versions, *estimated], champions, metric)),
+        "chart": embedded(charts.performance_over_time([*versions, *estimated], champions, metric, title)),
         "coverage": embedded(charts.label_coverage(points, metric)) if any(p.provisional for p in versions) else None,
         "metric": metric,
         "rows": sorted(versions, key=lambda p: p.window.end, reverse=True)[:TABLE_ROWS],

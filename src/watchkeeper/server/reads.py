@@ -187,9 +187,9 @@ def sparkline(tx: Transaction, model: str, until: datetime, config: ModelConfig)
     return metric, list(largest.values())[-120:]
 
 
-def chart_points(tx: Transaction, model: str, since: datetime, performance: str, drift: str) -> list[Point]:
-    """The points that a model's page draws."""
-    shown = (POINTS.monitor == "") & POINTS.metric.in_([performance, f"estimated_{performance}", *SERVICE, *BUSINESS])
+def chart_points(tx: Transaction, model: str, since: datetime, drift: str) -> list[Point]:
+    """The points of service, business and drift that a model's page draws."""
+    shown = (POINTS.monitor == "") & POINTS.metric.in_([*SERVICE, *BUSINESS])
     return tx.select(
         Point, POINTS.window_end > since, shown | (POINTS.metric == drift), model=model, segment=ALL, order="window_end"
     )
