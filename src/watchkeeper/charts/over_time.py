@@ -183,15 +183,15 @@ def latency(points: Sequence[Point], title: str = "Latency") -> Figure:
 
 
 def shares_over_time(points: Sequence[Point], metrics: Sequence[str], title: str) -> Figure:
-    """Several shares of the same rows over time, such as what became of requests; a line and a band for each metric
-    that was measured."""
+    """Several shares of the same rows over time, such as what became of requests: a line for each metric that was
+    measured, whose interval one reads beside a point, since several bands on one another tell nothing."""
     kept = [p for p in points if p.metric in metrics and p.value is not None]
     if not kept:
         return nothing(title, "No values in this stretch of time")
     figure = blank(title, time_title(kept[0]), "share (%)")
     for i, metric in enumerate(dict.fromkeys(m for m in metrics if any(p.metric == m for p in kept))):
         own = [p for p in kept if p.metric == metric]
-        figure["data"] += line_with_band(own, title_of(metric), i, unit_of(metric))
+        figure["data"] += line_with_band(own, title_of(metric), i, unit_of(metric), band=False)
     figure["layout"]["showlegend"] = True
     return figure
 
