@@ -26,6 +26,7 @@ from watchkeeper.charts.over_time import (
     latency,
     metric_over_time,
     performance_over_time,
+    realised_and_estimated,
     shares_over_time,
     values_over_time,
     volume,
@@ -36,6 +37,6 @@ from watchkeeper.charts.rollouts import arms
 __all__ = [
     "ALARM", "BLUE", "GREY", "PSI_STEPS", "SERIES", "THEMES", "Figure", "Unit", "arms", "at", "by_drift",
     "confusion", "distribution", "drift_map", "gathered", "label_coverage", "latency", "length_of", "metric_over_time",
-    "nothing", "performance_over_time", "precision_recall", "quantiles_by_period", "reliability", "roc",
-    "shares_by_period", "shares_over_time", "title_of", "unit_of", "values_over_time", "volume",
+    "nothing", "performance_over_time", "precision_recall", "quantiles_by_period", "realised_and_estimated",
+    "reliability", "roc", "shares_by_period", "shares_over_time", "title_of", "unit_of", "values_over_time", "volume",
 ]  # fmt: skip

@@ -168,6 +168,22 @@ def metric_over_time(
     return figure
 
 
+def realised_and_estimated(realised: Sequence[Point], estimated: Sequence[Point], title: str) -> Figure:
+    """A metric by the labels that are known, and in grey what it was estimated to be without labels."""
+    sides = {"realised": realised, "estimated": estimated}
+    kept = {name: own for name, points in sides.items() if (own := [p for p in points if p.value is not None])}
+    if not kept:
+        return nothing(title, "No values in this stretch of time")
+    first = next(iter(kept.values()))[0]
+    unit = unit_of(first.metric)
+    figure = blank(title, time_title(first), unit.axis)
+    for name in reversed(kept):
+        style = (GREY, "dot") if name == "estimated" else None
+        figure["data"] += line_with_band(kept[name], name, 0, unit, style=style)
+    figure["layout"]["showlegend"] = True
+    return figure
+
+
 def latency(points: Sequence[Point], title: str = "Latency") -> Figure:
     """Median, 95th and 99th percentile of the latency over time."""
     kept = [p for p in points if p.metric in ("p50", "p95", "p99") and p.value is not None]

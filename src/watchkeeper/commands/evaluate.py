@@ -40,7 +40,12 @@ def evaluate(
     threshold: Annotated[float, typer.Option(help="The score from which on a prediction is positive.")] = 0.5,
     false_positive: Annotated[float | None, typer.Option(help="What a false positive costs.")] = None,
     false_negative: Annotated[float | None, typer.Option(help="What a false negative costs.")] = None,
-    reference: Annotated[Path | None, typer.Option(help="Other predictions with labels, to tell the change.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Other predictions with labels, to tell the change and to estimate by.")
+    ] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option(help="A column that estimates heed too, of binary predictions and regressions.")
+    ] = None,
     query: Annotated[str | None, typer.Option(help="The column that tells the queries of a ranking apart.")] = None,
     k: Annotated[int, typer.Option(help="How many of the first rows of a ranking count.")] = 10,
     at_least: Annotated[list[str] | None, typer.Option(help="A limit on a metric, such as auc=0.7.")] = None,
@@ -50,8 +55,8 @@ def evaluate(
         Path | None, typer.Option("--json", help="Write everything as JSON; - for standard output.")
     ] = None,
 ) -> None:
-    """Tell how good predictions were. Exit code 0: within all limits. 1: a limit is breached: the whole interval of a
-    metric lies beyond it. 2: the predictions could not be evaluated."""
+    """Tell how good predictions were or, without labels, will be. Exit code 0: within all limits. 1: a limit is
+    breached: the whole interval of a metric lies beyond it. 2: the predictions could not be evaluated."""
     if (false_positive is None) != (false_negative is None):
         raise ConfigError("costs are of both mistakes; give --false-positive and --false-negative, or neither")
     costs = None
@@ -74,6 +79,7 @@ def evaluate(
         threshold=threshold,
         costs=costs,
         reference=None if reference is None else str(reference),
+        features=feature or (),
         query=query,
         k=k,
     )

@@ -84,8 +84,12 @@ def _by_time(rows: Rows, every: timedelta | None) -> Split:
 # of one label a row
 
 
-def plans(rows: Rows) -> list[Plan]:
-    """How the columns of a task are counted."""
+def plans(rows: Rows, before: Sequence[Plan] | None = None) -> list[Plan]:
+    """How the columns of a task are counted.
+
+    Args:
+        before: how those of labelled rows of the same model are, for errors of which there are none here.
+    """
     if rows.task == BINARY:
         return [Plan("score", Kind.NUMERIC, Grid.unit(), by_label=True)]
     if rows.task == MULTICLASS:
@@ -97,6 +101,8 @@ def plans(rows: Rows) -> list[Plan]:
     both = rows.table["label"].notnull() & rows.table["prediction"].notnull()
     labelled = rows.table.filter(both).select("label", "prediction")
     there = sources.scalars(labelled, {"rows": labelled.count()})["rows"]
+    if not there and before is not None:
+        return [*before]
     if not there:
         raise DataError("no row has both a prediction and a label; check the join of predictions and outcomes")
     probe = with_errors(sample(labelled, there), wanted)
@@ -105,10 +111,13 @@ def plans(rows: Rows) -> list[Plan]:
 
 
 def subjects(
-    rows: Rows, parted: Sequence[Split], threshold: float, costs: CostsConfig | None
+    rows: Rows, parted: Sequence[Split], known: list[Plan], threshold: float, costs: CostsConfig | None
 ) -> dict[Place, dict[str, Subject]]:
-    """What metrics are taken of, by column, in all rows and in each part that has any."""
-    known = plans(rows)
+    """What metrics are taken of, by column, in all rows and in each part that has any.
+
+    Args:
+        known: the `plans` of the rows.
+    """
     profiles: dict[Place, dict[str, dict[str, Profile]]] = {}
     for split in parted or [Split(rows.table, ((ALL, NEVER),))]:
         found = _counted(split, known, rows.task)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from watchkeeper import monitors
 from watchkeeper.comparison.tables import Side
 from watchkeeper.errors import ConfigError
 from watchkeeper.evaluation import rows as reading
-from watchkeeper.evaluation.counting import NEVER, Labels, Place, Ranked, Split, labels, ranked, splits, subjects
-from watchkeeper.evaluation.findings import HEADLINES, Findings
+from watchkeeper.evaluation.counting import NEVER, Labels, Place, Ranked, Split, labels, plans, ranked, splits, subjects
+from watchkeeper.evaluation.estimating import Learnt, audited_accuracy, by_rows, learn
+from watchkeeper.evaluation.findings import ESTIMATED, HEADLINES, Findings
 from watchkeeper.evaluation.report import report_of
 from watchkeeper.evaluation.rows import MULTILABEL, RANKING, Rows
 from watchkeeper.evaluation.searching import weakest
 from watchkeeper.metrics import Metric, fits, of_task
 from watchkeeper.metrics.fairness import between_groups
-from watchkeeper.profiles import Subject
+from watchkeeper.profiles import Profile, Subject
 from watchkeeper.records import ALL, Point
 from watchkeeper.report import glance, page
 from watchkeeper.schema import CostsConfig, Task
@@ -71,6 +73,7 @@ def evaluate(
     threshold: float = 0.5,
     costs: CostsConfig | Mapping[str, float] | None = None,
     reference: Any = None,
+    features: Sequence[str] = (),
     query: str | None = None,
     k: int = 10,
 ) -> Evaluation:
@@ -99,7 +102,11 @@ def evaluate(
         threshold: the score from which on a prediction is positive.
         costs: what decisions cost by how they turn out: `false_positive`, `false_negative`, and, if they are not free,
             `true_positive` and `true_negative`.
-        reference: other predictions with labels, to tell how much each metric has changed.
+        reference: other predictions of the same model with labels, to tell how much each metric has changed and, of
+            binary, multi-class and regression predictions without labels or with some, what the metrics will be once
+            all labels are known: `estimated_auc` is that of `auc`. Then no label needs to be known.
+        features: columns of both that estimates heed as well, of binary predictions and of regressions, in samples of
+            the rows; without them all is estimated from the scores, or from the predictions, alone.
         query: the column that tells the queries of a ranking apart; rows are ranked by `score`, and the label is the
             relevance.
         k: how many of the first rows of a ranking count.
@@ -114,10 +121,14 @@ def evaluate(
         raise ConfigError(f"threshold must lie between 0 and 1, found {threshold!r}")
     if not (isinstance(k, int) and k >= 1):
         raise ConfigError(f"k is how many of the first rows count, 1 or more; found {k!r}")
+    if features and reference is None:
+        raise ConfigError(
+            "features are what estimates heed, and these need a reference; give labelled predictions as reference"
+        )
     if every is not None and time is None:
         raise ConfigError("every says how long stretches of time are, and needs time, the column that says when")
     length = parse_duration(every) if isinstance(every, str) else every
-    for name, columns in (("segments", segments), ("search", search)):
+    for name, columns in (("segments", segments), ("search", search), ("features", features)):
         if isinstance(columns, str):
             raise ConfigError(f'{name} must be a list of columns, found "{columns}"; write ["{columns}"]')
     by = [(columns,) if isinstance(columns, str) else tuple(columns) for columns in segments]
@@ -127,10 +138,10 @@ def evaluate(
         data: Any,
         apart: Any,
         title: str,
-        wanted: Task | str | None,
         parted: list[tuple[str, ...]],
         searched: Sequence[str],
-    ) -> Evaluation:
+        before: Learnt | None,
+    ) -> tuple[Evaluation, Learnt | None]:
         connection = sources.connect()
         try:
             side = Side(title, sources.read(connection, data, "predictions"))
@@ -138,18 +149,28 @@ def evaluate(
             side = reading.joined(side, told, request_id, label or "label")
             columns = list(dict.fromkeys(name for names in parted for name in names))
             found = reading.typed(
-                side, task=wanted, score=score, prediction=prediction, label=label, positive=positive,
+                side, task=task, score=score, prediction=prediction, label=label, positive=positive,
                 time=time if title != REFERENCE else None, query=query, by=columns,
-                search=searched,
+                search=searched, features=features, like=before.rows if before else None,
             )  # fmt: skip
-            return _evaluated(found, side.rows, parted, length, threshold, what, k)
+            return _evaluated(
+                found,
+                side.rows,
+                parted,
+                length,
+                threshold,
+                what,
+                k,
+                before,
+                learnable=before is None and reference is not None,
+            )
         finally:
             connection.disconnect()
 
-    found = one(predictions, outcomes, "the predictions", task, by, search)
     if reference is None:
-        return found
-    return replace(found, reference=one(reference, None, REFERENCE, found.task, [], ()))
+        return one(predictions, outcomes, "the predictions", by, search, None)[0]
+    then, learnt = one(reference, None, REFERENCE, [], (), None)
+    return replace(one(predictions, outcomes, "the predictions", by, search, learnt)[0], reference=then)
 
 
 def _evaluated(
@@ -160,7 +181,16 @@ def _evaluated(
     threshold: float,
     costs: CostsConfig | None,
     k: int,
-) -> Evaluation:
+    before: Learnt | None,
+    *,
+    learnable: bool,
+) -> tuple[Evaluation, Learnt | None]:
+    """Every metric of the rows, and what they teach if they are to.
+
+    Args:
+        before: what a reference teaches.
+    """
+    learnt = None
     parted = splits(rows, segments, every)
     counted: dict[Place, dict[str, Subject]] = {}
     points: list[Point] = []
@@ -175,15 +205,26 @@ def _evaluated(
         for part, of_part in ranked(rows, parted).items():
             points += [_point(part, name, e, None) for name, e in _of_ranking(of_part, k).items()]
     else:
-        counted = subjects(rows, parted, threshold, costs)
+        known = plans(rows, before.plans if before else None)
+        counted = subjects(rows, parted, known, threshold, costs)
         column = {"binary": "score", "multiclass": "prediction"}.get(rows.task, "error")
         whole = counted[ALL, NEVER][column]
         labelled = monitors.labelled(column, whole)
         if rows.task == Task.BINARY and whole.current is not None:
             rows.notes.extend(reading.check_binary(rows, whole.current, labelled))
+        if learnable:
+            learnt = learn(rows, known, counted[ALL, NEVER])
+        before = before if before is not None and labelled < n else None
+        if before is not None:
+            rows.notes.extend(before.notes)
+            counted = {part: _with_baseline(own, before.whole) for part, own in counted.items()}
+        better = (
+            dict(by_rows(before, rows, parted, counted, partial(_wanted, rows.task, costs), ALPHA)) if before else {}
+        )
         for part, own in counted.items():
             share = monitors.labelled(column, own[column]) / own[column].n if own[column].n else None
-            points += [_point(part, name, e, share) for name, e in _of_subjects(rows.task, own, costs).items()]
+            found = _of_subjects(rows.task, own, costs) | (_estimates(rows.task, part, own, costs) if before else {})
+            points += [_point(part, name, e, share) for name, e in {**found, **better.get(part, {})}.items()]
         gaps = _gaps(rows.task, segments, parted, counted)
     points.sort(key=lambda p: (p.window != NEVER, p.segment != ALL))
     return Evaluation(
@@ -198,8 +239,40 @@ def _evaluated(
         tuple(rows.notes),
         rows.classes,
         tuple(gaps),
-        weakest(rows, threshold),
-    )
+        weakest(rows, threshold) if labelled else None,
+    ), learnt
+
+
+def _with_baseline(own: Mapping[str, Subject], before: Mapping[str, Subject]) -> dict[str, Subject]:
+    """What metrics are taken of, with the reference's labels."""
+    nothing: dict[str, Profile] = {}
+    return {
+        column: replace(subject, baseline_labelled=before[column].labelled if column in before else nothing)
+        for column, subject in own.items()
+    }
+
+
+def _wanted(task: str, costs: CostsConfig | None, part: Place) -> dict[str, Metric]:
+    """The metrics that are estimated of a part, and of all rows how far these were off."""
+    first = {f"{ESTIMATED}{name}" for name in HEADLINES[task]}
+    return {
+        name: metric
+        for name, metric in of_task(Task(task)).items()
+        if metric.baseline_labels and (part == (ALL, NEVER) or name in first) and (costs or not metric.costs)
+    }
+
+
+def _estimates(task: str, part: Place, own: Mapping[str, Subject], costs: CostsConfig | None) -> dict[str, Estimate]:
+    """What metrics are estimated to be by counts: all in all rows, with how far they were off on the labelled ones, and
+    in a part those that are told first."""
+    found = {}
+    for name, metric in _wanted(task, costs, part).items():
+        if (column := metric.column) is not None and column in own:
+            alpha = ALPHA / len(HEADLINES[task]) if metric.labels else ALPHA
+            found[name] = metric.compute(_seen(metric, column, own), alpha)
+    if task == Task.BINARY and part == (ALL, NEVER) and own["score"].labelled:
+        found["audited_accuracy"] = audited_accuracy(own["score"], ALPHA)
+    return found
 
 
 def _of_subjects(task: str, own: Mapping[str, Subject], costs: CostsConfig | None) -> dict[str, Estimate]:
@@ -207,6 +280,8 @@ def _of_subjects(task: str, own: Mapping[str, Subject], costs: CostsConfig | Non
     for name, metric in of_task(Task(task)).items():
         column = metric.column
         if column is None or column not in own or not metric.labels or metric.needs_baseline or metric.groups:
+            continue
+        if metric.baseline_labels:
             continue
         if metric.costs and costs is None:
             continue

@@ -31,6 +31,10 @@ HEADLINES = {
 """What is told first, and of segments and over time, by task."""
 
 
+ESTIMATED = "estimated_"
+"""What the names of estimates begin with."""
+
+
 @dataclass(frozen=True)
 class Findings:
     """What `evaluate` found.
@@ -98,11 +102,22 @@ class Findings:
         """The share of rows that have a label."""
         return self.labelled / self.rows if self.rows else 0.0
 
+    @cached_property
+    def estimated(self) -> dict[str, Point]:
+        """What metrics of all rows are estimated to be, by the metric; none where all rows have labels."""
+        start = len(ESTIMATED)
+        return {
+            name[start:]: point
+            for name, point in self.whole.items()
+            if name.startswith(ESTIMATED) and point.value is not None
+        }
+
     @property
     def headlines(self) -> list[Point]:
-        """The metrics that are told first, those of them that have a value."""
+        """The metrics that are told first, those of them that have a value; estimates where none is realised."""
         found = [self.whole[name] for name in HEADLINES[self.task] if name in self.whole]
-        return [point for point in found if point.value is not None]
+        told = [point for point in found if point.value is not None]
+        return told or [self.estimated[name] for name in HEADLINES[self.task] if name in self.estimated]
 
     @property
     def matrix(self) -> Matrix | None:
@@ -110,11 +125,17 @@ class Findings:
         own = self.subjects.get((ALL, NEVER), {}).get("prediction")
         return multiclass.matrix(own.labelled) if own is not None and self.task == Task.MULTICLASS else None
 
+    def before(self, metric: str) -> Point | None:
+        """What a metric, or what is estimated here, was in the reference."""
+        return self.reference.whole.get(metric.removeprefix(ESTIMATED)) if self.reference else None
+
     def change(self, metric: str) -> Estimate | None:
-        """How much a metric has changed since the reference, with its interval."""
-        if self.reference is None or metric not in self.reference.whole or metric not in self.whole:
+        """How much a metric has changed since the reference, with its interval; of an estimate, since what was realised
+        there."""
+        before = self.before(metric)
+        if before is None or metric not in self.whole:
             return None
-        now, then = (Estimate(p.value, p.low, p.high, p.n) for p in (self.whole[metric], self.reference.whole[metric]))
+        now, then = (Estimate(p.value, p.low, p.high, p.n) for p in (self.whole[metric], before))
         return difference(now, then)
 
     def to_dict(self) -> dict[str, Any]:

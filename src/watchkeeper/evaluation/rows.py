@@ -17,6 +17,11 @@ from watchkeeper.store import sources
 BINARY, MULTICLASS, REGRESSION = "binary", "multiclass", "regression"
 MULTILABEL, RANKING = "multilabel", "ranking"
 TASKS = (BINARY, MULTICLASS, REGRESSION, MULTILABEL, RANKING)
+ESTIMABLE = (BINARY, MULTICLASS, REGRESSION)
+"""The tasks whose metrics can be estimated without labels."""
+_HOW_TO_ESTIMATE = (
+    "Without labels metrics can only be estimated: give predictions of the same model with their labels as reference="
+)
 MOST_CLASSES = 100
 FEW_NUMBERS = 20
 """Whole numbers of so many different values, as labels and as predictions, are taken for classes."""
@@ -30,8 +35,8 @@ class Rows:
 
     Attributes:
         table: `label`, and as the task has it `score`, `prediction`, a column for each class's score, `query`; `at`
-            where there is a time; the columns that segments are made of, numbered `s0`, `s1`, ...; and those that are
-            searched for weak segments, `w0`, `w1`, ...
+            where there is a time; the columns that segments are made of, numbered `s0`, `s1`, ...; those that are
+            searched for weak segments, `w0`, `w1`, ...; and features, `f0`, `f1`, ...
         why: what the task was told from.
         classes: those of a multi-class task, and the labels of one with several labels a row.
         scored: the classes that there is a score of.
@@ -39,6 +44,8 @@ class Rows:
         searched: the names of those that are searched, likewise.
         notes: what was left out, and why.
         given: rows of a binary task that have anything as a label, and `of` what its columns were called.
+        featured: the features that estimates heed, in the order of their numbers, and what they hold.
+        may_lack_labels: whether none needs to have a label, since what is not known can be estimated.
     """
 
     table: Any
@@ -52,6 +59,8 @@ class Rows:
     notes: list[str] = field(default_factory=list)
     given: int = 0
     of: Mapping[str, str] = field(default_factory=dict)
+    featured: tuple[tuple[str, Kind], ...] = ()
+    may_lack_labels: bool = False
 
 
 def joined(predictions: Side, outcomes: Side | None, request_id: str | None, label: str) -> Side:
@@ -94,10 +103,19 @@ def typed(
     query: str | None,
     by: Sequence[str],
     search: Sequence[str],
+    features: Sequence[str] = (),
+    like: Rows | None = None,
 ) -> Rows:
-    """The rows in the types that their task counts. Raises DataError where they do not have them."""
-    table, label = side.table, label or "label"
-    _needs(side, label, "with the labels", "label")
+    """The rows in the types that their task counts. Raises DataError where they do not have them.
+
+    Args:
+        like: labelled rows of the same model, whose task and classes these have; then they need no labels.
+    """
+    label = label or "label"
+    if like is not None and like.task in ESTIMABLE and label not in side.table.columns:
+        side = Side(side.title, side.table.mutate(**{label: sources.nothing("string")}))
+    table = side.table
+    _needs(side, label, "with the labels", "label", _HOW_TO_ESTIMATE if like is None else "")
     if task is not None and task not in TASKS:
         raise ConfigError(f'there is no task "{task}"; {did_you_mean(task, TASKS, "the tasks are")}')
     for name, wanted in (("score", score), ("prediction", prediction), ("query", query)):
@@ -107,16 +125,25 @@ def typed(
         _needs(side, name, "to make segments of", "segments")
     for name in search:
         _needs(side, name, "to search for weak segments", "search")
+    for name in features:
+        _needs(side, name, "to estimate by", "features")
+    featured = like.featured if like else tuple((name, _kind(side, name)) for name in features)
     given = _scores(side, score)
     one = score if isinstance(score, str) else "score" if "score" in table.columns and not given else None
     said = prediction or ("prediction" if "prediction" in table.columns else None)
     found, why = (task, "as told") if task else _inferred(side, label, one, said, given, query, positive)
+    if like is not None and not task:
+        found, why = like.task, f"{like.why} in the reference"
     columns: dict[str, Any] = {f"s{i}": sources.category(table[name]) for i, name in enumerate(by)}
     columns |= {f"w{i}": table[name] for i, name in enumerate(search)}
+    columns |= {f"f{i}": _feature(table, name, kind) for i, (name, kind) in enumerate(featured)}
     if time is not None:
         check_time(side, time)
         columns[AT] = sources.measured(table, Feature(time, Kind.DATETIME))[0]
-    start = Rows(table, found, why, by=tuple(by), searched=tuple(search), timed=time is not None)
+    start = Rows(
+        table, found, why, like.classes if like else (), by=tuple(by), searched=tuple(search), timed=time is not None,
+        featured=featured, may_lack_labels=like is not None and found in ESTIMABLE,
+    )  # fmt: skip
     return _BY_TASK[found](side, start, columns, label, one, said, given, positive, query)
 
 
@@ -186,7 +213,7 @@ def check_binary(rows: Rows, scores: Profile, labelled: int) -> list[str]:
             f" {low or 0.0:g} to {high or 0.0:g}{' and infinite ones' if scores.special(POSITIVE_INFINITY) else ''}."
             " Give probabilities, or say which task it is with task="
         )
-    _has_labels(rows.of["label"], labelled, scores.n)
+    _has_labels(rows, rows.of["label"], labelled, scores.n)
     strange = _left_out(rows.given - labelled, "with a label that is neither 0 nor 1")
     return [*_left_out(scores.missing, "without a score"), *strange]
 
@@ -213,13 +240,13 @@ def _multiclass(side: Side, rows: Rows, columns: dict[str, Any], label: str, sco
     made = table.select(**columns)
     counted = sources.fetch(made.group_by("label").agg(n=made.count()).limit(10 * MOST_CLASSES)).to_pylist()
     labels = [row["label"] for row in counted if row["label"] is not None]
-    _has_labels(label, len(labels), side.rows)
+    _has_labels(rows, label, len(labels), side.rows)
     if len(labels) > MOST_CLASSES:
         raise DataError(
             f'"{label}" holds more than {MOST_CLASSES} different labels, which is too many for classes; for numbers say'
             ' task="regression", else group rare classes'
         )
-    classes = tuple(sorted({*labels, *given}))
+    classes = tuple(sorted({*labels, *given, *rows.classes}))
     without = sources.scalars(made, {"n": made["prediction"].isnull().sum()})["n"]
     return replace(
         rows, table=made, classes=classes, scored=tuple(given), notes=_left_out(without, "without a prediction")
@@ -240,7 +267,7 @@ def _regression(side: Side, rows: Rows, columns: dict[str, Any], label: str, sco
             "without": (made["prediction"].isnull() | made["prediction"].isnan()).sum(),
         },
     )  # fmt: skip
-    _has_labels(label, facts["labelled"], facts["rows"])
+    _has_labels(rows, label, facts["labelled"], facts["rows"])
     return replace(rows, table=made, notes=_left_out(facts["without"], NO_PREDICTION))
 
 
@@ -261,7 +288,7 @@ def _multilabel(side: Side, rows: Rows, columns: dict[str, Any], label: str, sco
         label=table[label].cast("array<string>").unique(),
         prediction=table[said].cast("array<string>").unique(),
     )
-    _has_labels(label, sources.scalars(made, {"n": made["label"].count()})["n"], side.rows)
+    _has_labels(rows, label, sources.scalars(made, {"n": made["label"].count()})["n"], side.rows)
     spread = made.select(value=made["label"].unnest())
     found = sources.fetch(spread.group_by("value").agg(n=spread.count()).limit(10 * MOST_CLASSES)).to_pylist()
     labels = sorted(row["value"] for row in found if row["value"] is not None)
@@ -282,7 +309,7 @@ def _ranking(side: Side, rows: Rows, columns: dict[str, Any], label: str, score:
     }
     made = side.table.select(**columns)
     facts = sources.scalars(made, {"n": made["label"].count(), "low": made["label"].min(), "rows": made.count()})
-    _has_labels(label, facts["n"], facts["rows"])
+    _has_labels(rows, label, facts["n"], facts["rows"])
     if facts["low"] < 0:
         raise DataError(f'a relevance in "{label}" must be 0 or above; found {facts["low"]:g}')
     ready = made["query"].notnull() & made["score"].notnull() & ~made["score"].isnan() & made["label"].notnull()
@@ -324,24 +351,39 @@ def _number(side: Side, name: str, what: str) -> Any:
     return column.cast("float64")
 
 
+def _kind(side: Side, name: str) -> Kind:
+    kind = sources.kind_of(side.table[name])
+    if kind is None:
+        raise DataError(f'"{name}" holds {type_name(side.table[name])} values, which is no feature to estimate by')
+    return kind
+
+
+def _feature(table: Any, name: str, kind: Kind) -> Any:
+    return (
+        sources.category(table[name]) if kind is Kind.CATEGORICAL else sources.measured(table, Feature(name, kind))[0]
+    )
+
+
 def _finite(side: Side, name: str, what: str) -> Any:
     number = _number(side, name, what).nullif(float("nan"))
     return number.nullif(float("inf")).nullif(float("-inf"))
 
 
-def _needs(side: Side, name: str, what: str, argument: str) -> None:
+def _needs(side: Side, name: str, what: str, argument: str, else_: str = "") -> None:
     if name not in side.table.columns:
         raise DataError(
             f'there is no column "{name}" {what} in {side.title};'
             f" {did_you_mean(name, side.table.columns, 'there are')} (say which one it is with {argument}=)"
+            + (f". {else_}" if else_ else "")
         )
 
 
-def _has_labels(label: str, labelled: int, rows: int) -> None:
-    if not labelled:
+def _has_labels(found: Rows, label: str, labelled: int, rows: int) -> None:
+    if not labelled and not found.may_lack_labels:
         raise DataError(
             f'none of the {rows:,} rows has a label in "{label}" that fits the task; check the join of predictions and'
-            " outcomes, and that labels of yes or no are 0 and 1 (or say which one is yes with positive=)"
+            " outcomes, and that labels of yes or no are 0 and 1 (or say which one is yes with positive=)."
+            f" {_HOW_TO_ESTIMATE}"
         )
 
 

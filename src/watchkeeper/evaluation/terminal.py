@@ -34,6 +34,8 @@ def show(found: Findings, console: Console) -> None:
 
 
 def _part(column: Column, console: Console) -> None:
+    for sentence in column.sentences:
+        console.print(Text(words.plain(sentence)))
     for table in column.tables:
         console.print(Text(column.title, "bold"))
         console.print(_table(table))

@@ -16,8 +16,10 @@ from watchkeeper.schema import Task
 from watchkeeper.stats import estimation
 from watchkeeper.stats.errors import Binned
 from watchkeeper.stats.estimates import Estimate
-from watchkeeper.stats.scores import Scores
+from watchkeeper.stats.estimation import Value
 
+ALPHA = 0.025
+"""Error of intervals that are not looked at."""
 SHARE, ANY = (0.0, 1.0), (-np.inf, np.inf)
 ESTIMATED = {
     performance.accuracy: SHARE,
@@ -82,21 +84,29 @@ def _register(compute: Compute, within: tuple[float, float]) -> None:
     about(f"error of the estimated {realised.title}", labels=True)(error)
 
 
+def value_of(compute: Compute, subject: Subject) -> Value:
+    """A metric's value as a function of score-by-label counts, that may be expected ones."""
+    return lambda scores: compute(replace(subject, expected=scores), ALPHA).value
+
+
 def _of_rows(compute: Compute, within: tuple[float, float], subject: Subject, rows: Binned, alpha: float) -> Estimate:
     """A metric of rows of which only the scores are known."""
     reference = subject.baseline_scores
     if not reference.n:
         return Estimate.absent(rows.n, 0)
 
-    def value(scores: Scores) -> float | None:
-        return compute(replace(subject, expected=scores), alpha).value
-
+    value = value_of(compute, subject)
     return estimation.estimate(value, reference, rows.lower, rows.upper, rows.counts, subject.threshold, alpha, within)
 
 
 def _error(compute: Compute, within: tuple[float, float], subject: Subject, alpha: float) -> Estimate:
     seen, real = subject.scores, compute(subject, alpha).value
-    found = _of_rows(compute, within, subject, Binned(seen.lower, seen.upper, seen.negatives + seen.positives), alpha)
+    rows = Binned(seen.lower, seen.upper, seen.negatives + seen.positives)
+    return held_against(_of_rows(compute, within, subject, rows, alpha), real)
+
+
+def held_against(found: Estimate, real: float | None) -> Estimate:
+    """How much higher something was estimated than it turned out, with the band less what it turned out as interval."""
     if found.value is None or found.low is None or found.high is None or real is None:
         return Estimate.absent(found.n, found.n_baseline)
     detail = {"estimated": found.value, "realised": real, "held": found.low <= real <= found.high}

@@ -25,6 +25,7 @@ from watchkeeper.stats.copies import Copies
 from watchkeeper.stats.grid import DATE_SENTINELS, INVALID, NULL, SENTINELS, Grid, Ints, Tally, Workspace
 from watchkeeper.store.sources import (
     FOLDED,
+    SEGMENT,
     Plan,
     apart,
     beside,
@@ -78,6 +79,15 @@ def sample(table: ir.Table, rows: int, keys: tuple[str, str] | None = None) -> i
     numbered = table.mutate(**{ROW: ibis.row_number()})
     fraction = numbered[ROW] * round(2**32 * (5**0.5 - 1) / 2) % 2**32
     return apart(numbered.filter(fraction * rows < SAMPLE * 2**32).drop(ROW), "sample")
+
+
+def sample_of_parts(table: ir.Table, most: int) -> ir.Table:
+    """About `most` rows of each of the parts that the column `SEGMENT` numbers, all of few, chosen as by `sample`."""
+    of_part = ibis.window(group_by=SEGMENT)
+    numbered = table.mutate(**{ROW: ibis.row_number().over(of_part), "(rows)": table.count().over(of_part)})
+    fraction = numbered[ROW] * round(2**32 * (5**0.5 - 1) / 2) % 2**32
+    few = numbered["(rows)"] <= most
+    return numbered.filter(few | (fraction * numbered["(rows)"] < most * 2**32)).drop(ROW, "(rows)")
 
 
 def fit_grids(

@@ -1,0 +1,242 @@
+"""What the metrics of rows without labels will be, by labelled rows of the same model.
+
+From counts of scores alone for every part of the rows; these are the metrics `estimated_*`. Where features are given,
+and of regressions, from samples of the rows themselves (`adaptation`), which needs scikit-learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from watchkeeper.errors import ConfigError
+from watchkeeper.evaluation.counting import NEVER, Place, Split
+from watchkeeper.evaluation.rows import BINARY, REGRESSION, Rows
+from watchkeeper.metrics.estimation import ESTIMATED, SHARE, held_against, value_of
+from watchkeeper.profiles import Subject
+from watchkeeper.records import ALL
+from watchkeeper.schema import Kind
+from watchkeeper.stats import estimation
+from watchkeeper.stats.confusion import predicted_positive
+from watchkeeper.stats.estimates import Estimate
+from watchkeeper.stats.grid import Floats
+from watchkeeper.store import sources
+from watchkeeper.store.sources import SEGMENT, Plan
+from watchkeeper.store.tallies import sample, sample_of_parts
+
+if TYPE_CHECKING:
+    from watchkeeper.adaptation import ErrorModel, FeatureAware
+    from watchkeeper.adaptation import Rows as Labelled
+
+_ADAPTATION = "watchkeeper.adaptation"
+LOSSES = ("mae", "rmse")
+LEAST = 1000
+"""Labelled rows of the reference below which nothing is learnt from features."""
+MOST, MOST_OF_A_PART = 200_000, 20_000
+"""Rows that are asked about their features, of all parts together and of one."""
+MOST_WORDS = 200
+"""So many values of a category are told apart, the most frequent ones of the reference."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some rows in memory: features as numbers, with categories as codes and NaN where missing, shape (rows, columns);
+    scores or predictions; and labels, NaN where unknown. `part` is the number of each row's part."""
+
+    features: Floats
+    said: Floats
+    labels: Floats
+    part: Floats
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a labelled reference teaches.
+
+    Attributes:
+        rows: the reference, in the types of its task, and `plans` how its columns were counted.
+        whole: its counts, by column.
+        seen: a sample of its labelled rows, where features are heeded.
+        words: the values of each category, by the place of its column.
+        notes: what estimates go without, and why.
+    """
+
+    rows: Rows
+    plans: Sequence[Plan]
+    whole: Mapping[str, Subject]
+    seen: Sample | None = None
+    words: Mapping[int, Sequence[str]] | None = None
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def reference(self) -> Labelled:
+        assert self.seen is not None
+        made: Labelled = _adaptation().Rows(
+            self.seen.features, self.seen.said, self.seen.labels, tuple(self.words or ())
+        )
+        return made
+
+    @cached_property
+    def feature_aware(self) -> FeatureAware:
+        made: FeatureAware = _adaptation().FeatureAware(self.reference)
+        return made
+
+    @cached_property
+    def errors(self) -> ErrorModel:
+        assert self.seen is not None
+        both = np.column_stack([self.seen.features, self.seen.said])
+        made: ErrorModel = _adaptation().ErrorModel(both, self.seen.said - self.seen.labels, tuple(self.words or ()))
+        return made
+
+
+def learn(rows: Rows, plans: Sequence[Plan], whole: Mapping[str, Subject]) -> Learnt:
+    """What a labelled reference teaches.
+
+    Raises ConfigError where features are given, and scikit-learn is missing or the task heeds none.
+    """
+    plain = Learnt(rows, plans, whole)
+    if rows.featured and rows.task not in (BINARY, REGRESSION):
+        raise ConfigError(f"features are heeded for {BINARY} and {REGRESSION} predictions; leave features out")
+    if not rows.featured and rows.task != REGRESSION:
+        return plain
+    if find_spec("sklearn") is None:
+        missing = "estimates from rows need scikit-learn; install it with: pip install 'watchkeeper[estimation]'"
+        if rows.featured:
+            raise ConfigError(missing)
+        return replace(plain, notes=(missing,))
+    said = rows.table[_said(rows)]
+    ready = rows.table.filter(rows.table["label"].notnull() & said.notnull() & ~said.isnan() & ~said.isinf())
+    n = sources.scalars(ready, {"n": ready.count()})["n"]
+    if n < LEAST:
+        few = f"estimates from rows: the reference has {n:,} rows with a label, and {LEAST:,} are needed"
+        return replace(plain, notes=(few,))
+    table = sources.fetch(sample(_chosen(rows, ready), n))
+    words = {i: _words(table.column(f"f{i}")) for i, (_, kind) in enumerate(rows.featured) if kind is Kind.CATEGORICAL}
+    return Learnt(rows, plans, whole, _in_memory(table, len(rows.featured), words), words)
+
+
+def by_rows(
+    learnt: Learnt,
+    rows: Rows,
+    parted: Sequence[Split],
+    counted: Mapping[Place, Mapping[str, Subject]],
+    wanted: Callable[[Place], Container[str]],
+    alpha: float,
+) -> Iterator[tuple[Place, dict[str, Estimate]]]:
+    """What is estimated from rows, of all and of each part, of those metrics that are wanted of it."""
+    if learnt.seen is None:
+        return
+    whole = Split(rows.table.mutate(**{SEGMENT: sources.text("0")}), ((ALL, NEVER),))
+    for split in (whole, *parted):
+        named = [part for part in split.parts if part is not None and part in counted]
+        said = split.table[_said(rows)]
+        ready = split.table.filter(said.notnull() & ~said.isnan() & ~said.isinf())
+        most = min(MOST_OF_A_PART, MOST // max(len(named), 1))
+        table = sources.fetch(sample_of_parts(_chosen(rows, ready), most))
+        found = _in_memory(table, len(rows.featured), learnt.words or {})
+        for i, part in enumerate(split.parts):
+            own = found.part == i
+            if part is not None and part in counted and own.any():
+                yield part, _estimated(learnt, found, own, counted[part], wanted(part), alpha)
+
+
+def _estimated(
+    learnt: Learnt, some: Sample, own: Any, subjects: Mapping[str, Subject], wanted: Container[str], alpha: float
+) -> dict[str, Estimate]:
+    features, said = some.features[own], some.said[own]
+    told = {"features": len(learnt.rows.featured)}
+    if learnt.rows.task == REGRESSION:
+        return _of_regression(learnt.errors, features, said, some.labels[own], alpha, told)
+    adaptation, reference, score = _adaptation(), learnt.reference, subjects["score"]
+    ways = adaptation.ways(reference, learnt.feature_aware, features, said)
+    known = {f"estimated_{compute.__name__}": (compute, within) for compute, within in ESTIMATED.items()}
+    return {
+        name: adaptation.estimate(
+            value_of(compute, score), reference, ways, said, score.threshold, alpha, within
+        ).about(**told)
+        for name, (compute, within) in known.items()
+        if name in wanted
+    }
+
+
+def _of_regression(
+    model: ErrorModel, features: Floats, said: Floats, labels: Floats, alpha: float, told: Mapping[str, int]
+) -> dict[str, Estimate]:
+    """How large errors are estimated to be, and how far that is off on the labelled rows."""
+    both, known = np.column_stack([features, said]), ~np.isnan(labels)
+    every = dict(zip(LOSSES, model.estimate(both, alpha), strict=True))
+    found = {f"estimated_{name}": one.about(**told) for name, one in every.items()}
+    if known.any():
+        off = np.abs(said - labels)[known]
+        real = {"mae": float(off.mean()), "rmse": float((off**2).mean()) ** 0.5}
+        seen = dict(zip(LOSSES, model.estimate(both[known], alpha / len(LOSSES)), strict=True))
+        found |= {f"{name}_estimation_error": held_against(seen[name], real[name]) for name in LOSSES}
+    return found
+
+
+def audited_accuracy(subject: Subject, alpha: float) -> Estimate:
+    """The accuracy of all rows by the labels that are known, if these are of a random sample, and what is expected of
+    the other rows: see `estimation.prediction_powered`."""
+    calibration = estimation.calibrate(subject.baseline_scores)
+    if calibration is None:
+        return Estimate.absent(0)
+    every, seen = subject.binned, subject.scores
+    labelled = np.zeros(len(every.counts))
+    at = np.searchsorted(every.lower, seen.lower)
+    labelled[at] = seen.negatives + seen.positives
+    share = estimation.expected(calibration, every.lower, every.upper, np.ones(len(labelled))).positives
+    yes = predicted_positive(every.lower, subject.threshold)
+    right = np.where(yes, share, 1 - share)
+    hits, misses = np.where(yes[at], (seen.positives, seen.negatives), (seen.negatives, seen.positives))
+    sides = [(right[at], hits, 1.0), (right[at], misses, 0.0)]
+    audited = np.concatenate([np.repeat(each, times.astype(int)) for each, times, _ in sides])
+    actual = np.concatenate([np.full(int(times.sum()), was) for _, times, was in sides])
+    guessed = np.repeat(right, (every.counts - labelled).astype(int))
+    found = estimation.prediction_powered(guessed, audited, actual, alpha)
+    if found.low is None or found.high is None:
+        return found
+    low, high = (float(np.clip(end, *SHARE)) for end in (found.low, found.high))
+    return Estimate(found.value, low, high, found.n, None, found.detail)
+
+
+def _adaptation() -> Any:
+    """The module that needs scikit-learn, once it is known to be there."""
+    return import_module(_ADAPTATION)
+
+
+def _said(rows: Rows) -> str:
+    return "score" if rows.task == BINARY else "prediction"
+
+
+def _chosen(rows: Rows, table: Any) -> Any:
+    """The columns that a `Sample` is made of."""
+    part = table[SEGMENT].cast("int64") if SEGMENT in table.columns else sources.text("0").cast("int64")
+    columns = {f"f{i}": table[f"f{i}"] for i in range(len(rows.featured))}
+    return table.select(**{SEGMENT: part}, said=table[_said(rows)], label=table["label"].cast("float64"), **columns)
+
+
+def _words(column: pa.ChunkedArray) -> list[str]:
+    counted = sorted(pc.value_counts(column).to_pylist(), key=lambda found: -found["counts"])
+    return [found["values"] for found in counted if found["values"] is not None][:MOST_WORDS]
+
+
+def _in_memory(table: pa.Table, features: int, words: Mapping[int, Sequence[str]]) -> Sample:
+    columns = [_numbers(table.column(f"f{i}"), words.get(i)) for i in range(features)]
+    made = np.column_stack(columns) if columns else np.zeros((table.num_rows, 0))
+    said, labels, part = (_numbers(table.column(name)) for name in ("said", "label", SEGMENT))
+    return Sample(made, said, labels, part)
+
+
+def _numbers(column: pa.ChunkedArray, words: Sequence[str] | None = None) -> Floats:
+    if words is not None:
+        column = pc.index_in(column, pa.array(words, pa.string()))
+    found: Floats = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False).astype(float)
+    return found
