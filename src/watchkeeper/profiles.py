@@ -225,9 +225,10 @@ def _decode(data: bytes) -> Profile:
 
 def numeric(grid: Grid, counts: dict[int, int], low: float | None, high: float | None) -> Profile:
     """A numeric profile from counts per bin number (special ones included)."""
-    bins = np.asarray(sorted(b for b, count in counts.items() if count), dtype=np.int64)
-    tallies = np.asarray([counts[int(b)] for b in bins], dtype=np.int64)
-    return Profile(grid.name, bins, (), tallies, 0, _unsigned(low), _unsigned(high))
+    bins, tallies = (np.fromiter(side, np.int64, len(counts)) for side in (counts.keys(), counts.values()))
+    order = np.argsort(bins)
+    kept = order[tallies[order] != 0]
+    return Profile(grid.name, bins[kept], (), tallies[kept], 0, _unsigned(low), _unsigned(high))
 
 
 def categorical(

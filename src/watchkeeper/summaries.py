@@ -83,9 +83,12 @@ def missing_share(profile: Profile) -> float | None:
 def spans(profile: Profile, grid: Grid) -> tuple[Floats, Floats, Ints]:
     """The ends and counts of a profile's bins; no bin reaches beyond the least or the greatest value."""
     bins, counts = profile.regular
-    low, high = (np.nan if end is None else end for end in (profile.low, profile.high))
-    lower, upper = grid.edges(bins)
-    return np.fmin(np.fmax(lower, low), upper), np.fmax(np.fmin(upper, high), lower), counts
+    lower, upper = (ends.copy() for ends in grid.edges(bins))
+    if len(bins) and profile.low is not None:
+        lower[0] = min(max(lower[0], profile.low), upper[0])
+    if len(bins) and profile.high is not None:
+        upper[-1] = max(min(upper[-1], profile.high), lower[-1])
+    return lower, upper, counts
 
 
 def middles(profile: Profile, grid: Grid) -> tuple[Floats, Floats]:

@@ -279,10 +279,12 @@ def gathered(profile: Profile, grid: Grid, edges: Floats) -> tuple[float, Floats
     falls into the bar that it starts.
     """
     lower, upper, counts = spans(profile, grid)
-    width = upper - lower
-    with np.errstate(divide="ignore", invalid="ignore"):
-        part = np.clip((edges[:, None] - lower) / width, 0.0, 1.0)
     closed = np.append(edges[:-1], np.nextafter(edges[-1], np.inf))  # the last bar holds its upper edge as well
-    under = np.where(width > 0, part, closed[:, None] > lower)
-    cumulative = (under * counts).sum(axis=1) / counts.sum() * 100
+    last = np.searchsorted(lower, closed) - 1  # the last bin that starts below each edge: all before it lie below
+    width = upper[last] - lower[last]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = np.where(width > 0, np.clip((edges - lower[last]) / width, 0.0, 1.0), 1.0)
+    through = np.cumsum(counts)
+    under = np.where(last < 0, 0.0, through[last] - (1 - part) * counts[last])
+    cumulative = under / through[-1] * 100
     return float(cumulative[0]), np.diff(cumulative), max(float(100 - cumulative[-1]), 0.0)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class Baseline:
         """Whether the default policy says what to look at."""
         return self.config is None or self.config.monitors is None
 
-    @property
+    @cached_property
     def model(self) -> ModelConfig:
         if self.config is None:
             return default_model(self.columns, [part.columns for part in self.segmentations])
@@ -166,18 +167,28 @@ def profile(
 
     Raises DataError where the data cannot be read, ConfigError where the configuration is wrong.
     """
+    connection = sources.connect()
+    try:
+        return profiled(connection, reference, config=config, columns=columns, segments=segments)
+    finally:
+        connection.disconnect()
+
+
+def profiled(
+    connection: Any,
+    reference: Any,
+    *,
+    config: ModelConfig | Config | str | Path | None,
+    columns: Sequence[str] | None,
+    segments: Segments,
+) -> Baseline:
+    """What `profile` keeps, of a reference that is read through this connection."""
     if isinstance(columns, str):
         raise ConfigError(f'columns are a list of names, found "{columns}"; write ["{columns}"]')
     model = None if config is None else _model(config)
     if model and segments:
         raise ConfigError("segments are given twice; name them in the configuration, or leave that out", ("segments",))
-    connection = sources.connect()
-    try:
-        return _profile(
-            Side("the reference", sources.read(connection, reference, "reference")), model, columns, segments
-        )
-    finally:
-        connection.disconnect()
+    return _profile(Side("the reference", sources.read(connection, reference, "reference")), model, columns, segments)
 
 
 def _model(config: ModelConfig | Config | str | Path) -> ModelConfig:

@@ -17,7 +17,7 @@ from typing import Any
 
 from watchkeeper import policy
 from watchkeeper.comparison import structure
-from watchkeeper.comparison.baselines import ENDING, ROWS, Baseline, Segments, profile
+from watchkeeper.comparison.baselines import ENDING, ROWS, Baseline, Segments, profiled
 from watchkeeper.comparison.findings import Findings, Look
 from watchkeeper.comparison.report import report_of
 from watchkeeper.comparison.tables import (
@@ -127,13 +127,14 @@ def compare(
         raise ConfigError(f"false_alarms must lie between 0 and 1, found {false_alarms!r}")
     weights = _weights(importance or {})
     connection = sources.connect()
+    other = sources.connect(connection)
     try:
         after = Side("the current data", sources.read(connection, current, "current"))
         with ThreadPoolExecutor(1) as beside:
             ahead = None
             if config is None and columns is None and sources.is_ours(after.table):  # which nobody else asks
                 ahead = beside.submit(lambda: row_copies(after, after.table.columns, after.rows)[0])
-            baseline = _baseline(reference, config, columns, segments)
+            baseline = _baseline(other, reference, config, columns, segments)
         for name in weights:
             if name not in baseline.names:
                 raise ConfigError(
@@ -149,10 +150,12 @@ def compare(
         )
         return replace(_compare(baseline, after, false_alarms, clock, same), importance=weights)
     finally:
+        other.disconnect()
         connection.disconnect()
 
 
 def _baseline(
+    connection: Any,
     reference: Any,
     config: ModelConfig | Config | str | Path | None,
     columns: Sequence[str] | None,
@@ -161,7 +164,7 @@ def _baseline(
     if isinstance(reference, (str, Path)) and Path(reference).suffix == ENDING:
         reference = Baseline.load(reference)
     if not isinstance(reference, Baseline):
-        return profile(reference, config=config, columns=columns, segments=segments)
+        return profiled(connection, reference, config=config, columns=columns, segments=segments)
     if config is not None or columns is not None or segments:
         raise ConfigError(
             "a baseline has its columns, segments and configuration already; give them to `profile` instead"

@@ -183,10 +183,14 @@ class Grid:
 
     def edges(self, bins: Ints) -> tuple[Floats, Floats]:
         """The lower and upper end of each bin, two arrays of the shape of `bins`; equal for a bin of one value."""
-        if bins.size and (bins.min() < 0 or bins.max() > self.top):
-            return self._edges(bins)
         lower, upper = self._inner
-        return lower[bins], upper[bins]
+        beyond = (bins < 0) | (bins > self.top)
+        if not beyond.any():
+            return lower[bins], upper[bins]
+        known = np.where(beyond, 0, bins)
+        lower, upper = lower[known], upper[known]
+        lower[beyond], upper[beyond] = self._edges(bins[beyond])
+        return lower, upper
 
     @cached_property
     def _inner(self) -> tuple[Floats, Floats]:
@@ -306,8 +310,9 @@ class Tally:
     def counts(self, group: int = 0) -> dict[int, int]:
         """Rows by bin number."""
         at = np.flatnonzero(self._dense[group])
-        total = Counter(dict(zip(at.tolist(), self._dense[group][at].tolist(), strict=True)))
-        return total + self._others[group]
+        inside = dict(zip(at.tolist(), self._dense[group][at].tolist(), strict=True))
+        beyond = {code: rows + inside.get(code, 0) for code, rows in self._others[group].items() if rows}
+        return inside | beyond
 
     def ends(self, group: int = 0) -> tuple[float | None, float | None]:
         """The least and greatest finite value; None without one."""
