@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
+from watchkeeper.costs import CostsConfig
 from watchkeeper.errors import ConfigError
 from watchkeeper.metrics import (
     METRICS,
@@ -28,7 +29,7 @@ from watchkeeper.metrics import (
     service,
 )
 from watchkeeper.profiles import Profile, Subject, categorical, hashed, numeric
-from watchkeeper.schema import ColumnConfig, CostsConfig, Kind
+from watchkeeper.schema import ColumnConfig, Kind, Task
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import INVALID, NULL, Grid
 from watchkeeper.testing import check_metric, profile_of
@@ -289,6 +290,24 @@ def test_what_decisions_cost_takes_the_models_costs() -> None:
     found = find("decision_cost").compute(replace(s, costs=costs), ALPHA)
     assert found.value == pytest.approx((5 + 120 - 10) / 5)
     assert found.low < 1 < 60 < found.high < 120
+
+
+def test_what_decisions_of_several_classes_cost_takes_the_models_table() -> None:
+    labelled = {
+        "cat": categorical({"cat": 6, "dog": 2}, known=("cat", "dog")),
+        "dog": categorical({"dog": 9, "cat": 1, "cow": 2}, known=("cat", "dog")),
+        "(other)": categorical({"cat": 5}, known=("cat", "dog")),
+    }
+    s = subject(None, None, None, labelled)
+    cost = find("decision_cost", Task.MULTICLASS).compute
+    assert cost(s, ALPHA) == Estimate.absent(0)
+    known = cost(replace(s, costs={"cat": {"dog": 10.0}, "dog": {"cat": 4.0}}), ALPHA)
+    assert (known.value, known.n) == (
+        pytest.approx((2 * 10 + 4) / 18),
+        18,
+    )  # strange labels and predictions do not count
+    every = cost(replace(s, costs={"cat": {"dog": 10.0}, "(other)": {"(other)": 1.0}}), ALPHA)
+    assert (every.value, every.n) == (pytest.approx((2 * 10 + 1 + 2 + 5) / 25), 25)
 
 
 def test_auc_needs_both_labels() -> None:

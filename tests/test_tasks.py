@@ -13,6 +13,7 @@ import pytest
 from sklearn import metrics
 
 from watchkeeper import events
+from watchkeeper.costs import OTHER_CLASSES
 from watchkeeper.engine import Engine
 from watchkeeper.errors import ConfigError, StateError
 from watchkeeper.metrics import of_task
@@ -20,7 +21,7 @@ from watchkeeper.profiles import Profile
 from watchkeeper.records import ALL, Incident, Point, Status, Verdict
 from watchkeeper.schema import Config
 from watchkeeper.store import questions
-from watchkeeper.tasks import OTHER_CLASSES, model_columns
+from watchkeeper.tasks import model_columns
 from watchkeeper.windows import DAY, Window
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -263,10 +263,7 @@ def _mistakes(errors: Iterable[ErrorDetails], document: Document) -> Iterator[Mi
     """Pydantic's errors as ours; those of the arms of one union become one."""
     found: dict[Place, list[ErrorDetails]] = {}
     for error in errors:
-        place = tuple(error["loc"])
-        if error["type"] not in ("extra_forbidden", "missing"):
-            while place and not _there(place, document.value):
-                place = place[:-1]
+        place = _in_document(tuple(error["loc"]), document.value, error["type"] in ("extra_forbidden", "missing"))
         found.setdefault(place, []).append(error)
     for place, group in found.items():
         problem = group[0].get("ctx", {}).get("error")
@@ -275,14 +272,22 @@ def _mistakes(errors: Iterable[ErrorDetails], document: Document) -> Iterator[Mi
         yield Mistake((*place, *inner), _explained(place, group), around)
 
 
-def _there(place: Place, value: Any) -> bool:
-    for key in place:
+def _in_document(place: Place, value: Any, of_key: bool) -> Place:
+    """Of where Pydantic saw an error, what is there in the document: the arms of unions are not.
+
+    Args:
+        of_key: whether the error is that of its last key, which need not be there.
+    """
+    found: list[str | int] = []
+    for i, key in enumerate(place):
         if isinstance(value, list):
             value = dict(enumerate(value))
-        if not isinstance(value, dict) or key not in value:
-            return False
-        value = value[key]
-    return True
+        if isinstance(value, dict) and key in value:
+            value = value[key]
+            found.append(key)
+        elif of_key and i == len(place) - 1:
+            found.append(key)
+    return tuple(found)
 
 
 _KINDS = {

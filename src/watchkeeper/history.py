@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from watchkeeper.costs import Costs
 from watchkeeper.late import LABELS, SCORE, Late
 from watchkeeper.metrics import fits
 from watchkeeper.monitors import Watch
 from watchkeeper.profiles import Key, Profile, Subject, merge
 from watchkeeper.records import ALL
-from watchkeeper.schema import SEASONAL, WEEK, WEEKS, YEAR, Ago, CostsConfig, Kind, MonitorConfig
+from watchkeeper.schema import SEASONAL, WEEK, WEEKS, YEAR, Ago, Kind, MonitorConfig
 from watchkeeper.stats.grid import Grid
 from watchkeeper.stats.lags import Correction
 from watchkeeper.windows import Window
@@ -53,7 +54,7 @@ class History:
         grain: timedelta,
         threshold: float,
         since: datetime,
-        costs: CostsConfig | None = None,
+        costs: Costs | None = None,
         late: Late | None = None,
     ) -> None:
         self._grains: dict[Place, list[tuple[datetime, Key, Profile]]] = defaultdict(list)

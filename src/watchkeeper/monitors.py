@@ -48,6 +48,7 @@ from watchkeeper.schema import (
     Kind,
     ModelConfig,
     MonitorConfig,
+    Task,
 )
 from watchkeeper.segments import Segmentation, is_named
 from watchkeeper.stats import seasonal
@@ -221,9 +222,10 @@ def _check_groups(monitor: MonitorConfig, metric: Metric, config: ModelConfig) -
 
 def _check_costs(metric: Metric, config: ModelConfig) -> None:
     if metric.costs and config.costs is None:
+        binary, example = config.task is Task.BINARY, '{fraud: {pass: 120}, pass: {"(other)": 5}}'
         raise ConfigError(
             f"{metric.name} needs the model's costs; add them to the model, such as"
-            " costs: {false_positive: 5, false_negative: 120}",
+            f" costs: {'{false_positive: 5, false_negative: 120}' if binary else example}",
             ("metric",),
         )
 

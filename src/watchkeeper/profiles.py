@@ -14,8 +14,9 @@ from itertools import accumulate
 
 import numpy as np
 
+from watchkeeper.costs import Costs
 from watchkeeper.records import row_id
-from watchkeeper.schema import ColumnConfig, CostsConfig, Kind
+from watchkeeper.schema import ColumnConfig, Kind
 from watchkeeper.stats.distances import aligned
 from watchkeeper.stats.errors import Binned
 from watchkeeper.stats.grid import NAN, NULL, SENTINEL, Floats, Grid, Ints
@@ -419,7 +420,7 @@ class Subject:
     baseline_labelled: dict[str, Profile]
     parts: tuple[tuple[datetime, Profile], ...] = ()
     contract: ColumnConfig | None = None
-    costs: CostsConfig | None = None
+    costs: Costs | None = None
     beside: Mapping[str, Subject] = field(default_factory=dict)
     expected: Scores | None = None
     groups: Mapping[str, Subject] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from watchkeeper.costs import Costs, CostsConfig, Word, check_classes, word
 from watchkeeper.errors import ConfigError, did_you_mean
 from watchkeeper.events import FIELDS, RESERVED, SCORES
 from watchkeeper.records import Severity
@@ -126,15 +127,6 @@ def _differ_beyond_case(names: Iterable[str], what: str) -> None:
             raise ValueError(f'two {what} are called "{other}" and "{name}", which differ only in case; rename one')
 
 
-def _word(value: Any) -> Any:
-    """A category as text: 1 and true may be written without quotes."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return str(int(value)) if value == int(value) else str(value)
-    return value
-
-
 class Protection(StrEnum):
     """What is kept of a sensitive value: a keyed hash, so that equal values stay equal; its shape; or nothing."""
 
@@ -161,7 +153,7 @@ class ColumnConfig(Strict):
     missing: tuple[float | str, ...] = ()
     min: float | None = None
     max: float | None = None
-    categories: tuple[Annotated[str, BeforeValidator(_word)], ...] | None = None
+    categories: tuple[Word, ...] | None = None
     max_nulls: float | None = Field(default=None, ge=0, le=1)
     unique: bool = False
     sensitive: Protection | None = None
@@ -194,7 +186,7 @@ class ColumnConfig(Strict):
                 )
             if not self.categories or len({*self.categories}) < len(self.categories):
                 raise ConfigError("categories must name each category once, and one at least", ("categories",))
-            if known := {*self.categories} & {_word(value) for value in self.missing}:
+            if known := {*self.categories} & {word(value) for value in self.missing}:
                 raise ConfigError(
                     f'"{min(known)}" is both a category and missing; keep it in one of the two', ("categories",)
                 )
@@ -395,18 +387,6 @@ class RolloutConfig(Strict):
         return self
 
 
-class CostsConfig(Strict):
-    """What a prediction costs by how it turns out, in any one currency; a gain is a negative cost.
-
-    `decision_cost` is the mean. They are not what making a prediction costs, which each event may say itself.
-    """
-
-    false_positive: float
-    false_negative: float
-    true_positive: float = 0.0
-    true_negative: float = 0.0
-
-
 class InferenceConfig(Strict):
     """How the requests and answers that an inference server reports become predictions.
 
@@ -427,12 +407,12 @@ class ModelConfig(Strict):
     """A model: its task, its columns, how its time is cut, and what is watched.
 
     `task` is what it predicts: `binary` (a score between 0 and 1), `multiclass` (one of `classes`) or `regression` (a
-    number). `threshold`, `costs`, `retrain`, `rollout`, `fallback_score` and `events` are for binary classifiers.
+    number). `threshold`, `retrain`, `rollout`, `fallback_score` and `events` are for binary classifiers.
     `grain` is the length of time that one stored summary covers. `label_delay` is how long labels take:
     performance is judged that much later, and only where `label_coverage` of the predictions have theirs.
     `unlabelled` says what predictions count as that never get a label: no click is a no.
-    `threshold` is the score from which on a prediction is positive, and `costs` what predictions cost by how they turn
-    out.
+    `threshold` is the score from which on a prediction is positive, and `costs` what predictions of a classifier cost
+    by how they turn out.
     `alarm_budget` is the number of false alarms of each severity that may be expected in 30 days.
     `reference` is a CSV or Parquet file of the data that the first champion was trained on (features, and score and
     label where there are any), beside the configuration, and `champion` the version that it is logged under.
@@ -446,11 +426,11 @@ class ModelConfig(Strict):
     """
 
     task: Task = Task.BINARY
-    classes: tuple[Annotated[str, BeforeValidator(_word)], ...] = ()
+    classes: tuple[Word, ...] = ()
     grain: Literal["1h", "1d"] = "1d"
     columns: dict[str, ColumnConfig] = Field(min_length=1)
     threshold: float = Field(default=0.5, gt=0, lt=1)
-    costs: CostsConfig | None = None
+    costs: Costs | None = None
     label_delay: Duration = DAY
     label_coverage: float = Field(default=0.8, gt=0, le=1)
     unlabelled: UnlabelledConfig | None = None
@@ -520,12 +500,13 @@ class ModelConfig(Strict):
 
     def _fits_task(self) -> None:
         if self.task is not Task.BINARY:
-            for name in ("threshold", "costs", "retrain", "rollout", "fallback_score", "events"):
+            for name in ("threshold", "retrain", "rollout", "fallback_score", "events"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ConfigError(
                         f"{name} is for binary classifiers, and the task is {self.task}; leave it out", (name,)
                     )
         taken = ERRORS if self.task is Task.REGRESSION else ()
+        self._costs_fit()
         for name in self.columns:
             if name in taken or name.startswith(SCORES):
                 raise ConfigError(f'a feature of this model cannot be called "{name}"; rename it', ("columns", name))
@@ -543,6 +524,24 @@ class ModelConfig(Strict):
             for name in self.classes:
                 if not name or name.startswith("("):
                     raise ConfigError(f'a class cannot be called "{name}"; rename it', ("classes",))
+
+    def _costs_fit(self) -> None:
+        if self.costs is None:
+            return
+        if self.task is Task.REGRESSION:
+            raise ConfigError("costs are for classifiers, and the task is regression; leave them out", ("costs",))
+        if isinstance(self.costs, CostsConfig) != (self.task is Task.BINARY):
+            wanted = {
+                Task.BINARY: "of false_positive and false_negative",
+                Task.MULTICLASS: "a table, such as {fraud: {pass: 120}, pass: {fraud: 5}}: a line for each class, with"
+                " what it costs to predict the others",
+            }
+            raise ConfigError(f"the costs of a {self.task} model are {wanted[self.task]}", ("costs",))
+        if not isinstance(self.costs, CostsConfig):
+            try:
+                check_classes(self.costs, self.classes)
+            except ConfigError as problem:
+                raise ConfigError(str(problem), ("costs", *problem.path)) from None
 
     def _table_fits(self, events: EventsConfig) -> None:
         """What others keep cannot be protected or deleted here."""

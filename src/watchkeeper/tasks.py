@@ -16,8 +16,6 @@ SERVICE = {
     "status": Kind.CATEGORICAL,
     "variant": Kind.CATEGORICAL,
 }
-OTHER_CLASSES = "(other)"
-"""The label of all rows whose label is none of the model's classes."""
 POSITIVE, NEGATIVE = "1", "0"
 """The labels of a binary classifier, and of one class against the rest."""
 

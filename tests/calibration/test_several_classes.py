@@ -58,6 +58,28 @@ def test_a_metric_of_the_matrix_misses_no_more_often_than_alpha(classifier: str,
             hold(f"{name}, {end} end", int(number), reps, alpha)
 
 
+COSTS = np.array([[0.0, 10.0, 120.0, 50.0], [5.0, 0.0, 20.0, 5.0], [5.0, 1.0, 0.0, 5.0]])
+
+
+@bases
+@sizes
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_the_cost_of_decisions_misses_no_more_often_than_alpha(classifier: str, n: int, base: float) -> None:
+    share = np.array([base, (1 - base) * 0.3, (1 - base) * 0.7])[:, None] * np.array(CLASSIFIERS[classifier])
+    share /= share.sum()
+    reps = 400
+    drawn = seeded("costs", classifier, n, base).multinomial(n, share.ravel(), reps).reshape(-1, 3, 4).astype(float)
+    for gain in (0.0, 20.0):  # what a right prediction brings
+        costs = COSTS - gain * np.eye(3, 4)
+        truth = float((share * costs).sum())
+        for alpha in ALPHAS:
+            found = [
+                classes.decision_cost(Matrix(("a", "b", "c"), row[:, :3], row[:, 3]), costs, alpha) for row in drawn
+            ]
+            for end, number in zip(("low", "high"), np.sum([missed(e, truth) for e in found], axis=0), strict=True):
+                hold(f"gain {gain}, {end} end", int(number), reps, alpha)
+
+
 def test_means_over_twenty_classes_hold() -> None:
     share = np.full((20, 20), 0.2 / 19) + np.diag(np.full(20, 0.8 - 0.2 / 19))
     share = share * np.geomspace(1, 50, 20)[:, None]

@@ -51,6 +51,40 @@ def of_scikit_learn(name: str, labels: list[str], said: list[str]) -> float | No
     return None if alone else float(sklearn.matthews_corrcoef(labels, said))
 
 
+def test_the_cost_of_decisions_is_the_mean_over_the_rows() -> None:
+    matrix = Matrix(("a", "b"), np.array([[60.0, 5.0], [3.0, 30.0]]), np.array([2.0, 0.0]))
+    costs = np.array([[0.0, 10.0, 50.0], [4.0, -1.0, np.nan]])
+    found = classes.decision_cost(matrix, costs, 0.025)
+    assert found.value == pytest.approx((5 * 10 + 3 * 4 - 30 + 2 * 50) / 100)
+    assert found.n == 100
+
+
+def test_the_cost_of_decisions_of_many_rows_has_the_interval_of_the_delta_method() -> None:
+    counts, costs = np.array([[6e6, 5e5], [3e5, 3e6]]), np.array([[0.0, 10.0, 0.0], [4.0, -1.0, 0.0]])
+    found = classes.decision_cost(Matrix(("a", "b"), counts, np.zeros(2)), costs, 0.025)
+    share, cost = counts.ravel() / counts.sum(), costs[:, :2].ravel()
+    error = (share @ (cost - share @ cost) ** 2 / counts.sum()) ** 0.5
+    assert found.low == pytest.approx(share @ cost - 1.96 * error, abs=0.01 * error)
+    assert found.high == pytest.approx(share @ cost + 1.96 * error, abs=0.01 * error)
+
+
+def test_a_mistake_that_was_not_seen_yet_widens_the_interval_by_what_it_costs() -> None:
+    matrix = Matrix(("a", "b"), np.diag([50.0, 50.0]), np.zeros(2))
+    cheap, dear = (
+        classes.decision_cost(matrix, np.array([[0.0, cost, 0.0], [1.0, 0.0, 0.0]]), 0.025) for cost in (2.0, 200.0)
+    )
+    assert cheap.value == dear.value == 0.0
+    assert cheap.high < 0.15
+    assert 5 < dear.high < 10  # the rule of three: up to 3.7 of a hundred rows
+
+
+def test_rows_whose_cost_is_not_known_do_not_count() -> None:
+    matrix = Matrix(("a",), np.array([[5.0]]), np.array([5.0]))
+    assert classes.decision_cost(matrix, np.array([[2.0, np.nan]]), 0.025).n == 5
+    assert classes.decision_cost(matrix, np.full((1, 2), np.nan), 0.025) == Estimate.absent(0)
+    assert classes.decision_cost(Matrix((), np.zeros((0, 0)), np.zeros(0)), np.zeros((0, 1)), 0.025).value is None
+
+
 @every_metric
 @given(pairs=rows)
 def test_a_metric_of_the_matrix_is_scikit_learns(name: str, pairs: list[tuple[str, str]]) -> None:

@@ -9,10 +9,10 @@ import typer
 from rich.console import Console
 
 from watchkeeper.commands.options import tell
+from watchkeeper.costs import CostsConfig
 from watchkeeper.errors import ConfigError
 from watchkeeper.evaluation import Evaluation, terminal
 from watchkeeper.evaluation import evaluate as evaluated
-from watchkeeper.schema import CostsConfig
 
 
 def evaluate(

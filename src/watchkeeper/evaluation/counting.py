@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from watchkeeper.comparison.tables import place
+from watchkeeper.costs import Costs
 from watchkeeper.errors import ConfigError, DataError
 from watchkeeper.evaluation.rows import AT, BINARY, MULTICLASS, Rows
 from watchkeeper.events import score_of
 from watchkeeper.periods import Cut
 from watchkeeper.profiles import Profile, Subject, merge
 from watchkeeper.records import ALL
-from watchkeeper.schema import ERRORS, CostsConfig, Kind
+from watchkeeper.schema import ERRORS, Kind
 from watchkeeper.segments import Segmentation
 from watchkeeper.stats.confusion import Confusion
 from watchkeeper.stats.grid import Grid
@@ -111,7 +112,7 @@ def plans(rows: Rows, before: Sequence[Plan] | None = None) -> list[Plan]:
 
 
 def subjects(
-    rows: Rows, parted: Sequence[Split], known: list[Plan], threshold: float, costs: CostsConfig | None
+    rows: Rows, parted: Sequence[Split], known: list[Plan], threshold: float, costs: Costs | None
 ) -> dict[Place, dict[str, Subject]]:
     """What metrics are taken of, by column, in all rows and in each part that has any.
 
@@ -156,7 +157,7 @@ def _merged(parts: Iterable[Mapping[str, Mapping[str, Profile]]]) -> dict[str, d
     }
 
 
-def _subject(plan: Plan, own: Mapping[str, Profile], threshold: float, costs: CostsConfig | None) -> Subject:
+def _subject(plan: Plan, own: Mapping[str, Profile], threshold: float, costs: Costs | None) -> Subject:
     labelled = {label: profile for label, profile in own.items() if label != ALL}
     return Subject(own.get(ALL), None, plan.grid, threshold, 1, 0, labelled, {}, costs=costs)
 

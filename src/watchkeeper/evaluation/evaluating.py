@@ -13,8 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from watchkeeper import monitors
 from watchkeeper.comparison.tables import Side
+from watchkeeper.costs import Costs, CostsConfig, check_classes
 from watchkeeper.errors import ConfigError
 from watchkeeper.evaluation import rows as reading
 from watchkeeper.evaluation.counting import NEVER, Labels, Place, Ranked, Split, labels, plans, ranked, splits, subjects
@@ -28,7 +31,7 @@ from watchkeeper.metrics.fairness import between_groups
 from watchkeeper.profiles import Profile, Subject
 from watchkeeper.records import ALL, Point
 from watchkeeper.report import glance, page
-from watchkeeper.schema import CostsConfig, Task
+from watchkeeper.schema import Task
 from watchkeeper.segments import is_named
 from watchkeeper.stats import classes, confusion, ranking
 from watchkeeper.stats.estimates import Estimate
@@ -71,7 +74,7 @@ def evaluate(
     segments: Segments = (),
     search: Sequence[str] = (),
     threshold: float = 0.5,
-    costs: CostsConfig | Mapping[str, float] | None = None,
+    costs: Costs | Mapping[str, float] | Mapping[str, Mapping[str, float]] | None = None,
     reference: Any = None,
     features: Sequence[str] = (),
     query: str | None = None,
@@ -101,7 +104,8 @@ def evaluate(
             predictions are wrong, or further off, than elsewhere. The rows of these are held in memory.
         threshold: the score from which on a prediction is positive.
         costs: what decisions cost by how they turn out: `false_positive`, `false_negative`, and, if they are not free,
-            `true_positive` and `true_negative`.
+            `true_positive` and `true_negative`; of a multi-class task by label and prediction, such as
+            `{"fraud": {"pass": 120}, "pass": {"fraud": 5}}`, where "(other)" stands for all that is not named.
         reference: other predictions of the same model with labels, to tell how much each metric has changed and, of
             binary, multi-class and regression predictions without labels or with some, what the metrics will be once
             all labels are known: `estimated_auc` is that of `auc`. Then no label needs to be known.
@@ -132,7 +136,7 @@ def evaluate(
         if isinstance(columns, str):
             raise ConfigError(f'{name} must be a list of columns, found "{columns}"; write ["{columns}"]')
     by = [(columns,) if isinstance(columns, str) else tuple(columns) for columns in segments]
-    what = CostsConfig.model_validate(costs) if isinstance(costs, Mapping) else costs
+    what: Costs | None = None if costs is None else TypeAdapter(Costs).validate_python(costs)
 
     def one(
         data: Any,
@@ -179,7 +183,7 @@ def _evaluated(
     segments: list[tuple[str, ...]],
     every: timedelta | None,
     threshold: float,
-    costs: CostsConfig | None,
+    costs: Costs | None,
     k: int,
     before: Learnt | None,
     *,
@@ -190,6 +194,7 @@ def _evaluated(
     Args:
         before: what a reference teaches.
     """
+    _check_costs(costs, rows)
     learnt = None
     parted = splits(rows, segments, every)
     counted: dict[Place, dict[str, Subject]] = {}
@@ -252,7 +257,7 @@ def _with_baseline(own: Mapping[str, Subject], before: Mapping[str, Subject]) ->
     }
 
 
-def _wanted(task: str, costs: CostsConfig | None, part: Place) -> dict[str, Metric]:
+def _wanted(task: str, costs: Costs | None, part: Place) -> dict[str, Metric]:
     """The metrics that are estimated of a part, and of all rows how far these were off."""
     first = {f"{ESTIMATED}{name}" for name in HEADLINES[task]}
     return {
@@ -262,7 +267,7 @@ def _wanted(task: str, costs: CostsConfig | None, part: Place) -> dict[str, Metr
     }
 
 
-def _estimates(task: str, part: Place, own: Mapping[str, Subject], costs: CostsConfig | None) -> dict[str, Estimate]:
+def _estimates(task: str, part: Place, own: Mapping[str, Subject], costs: Costs | None) -> dict[str, Estimate]:
     """What metrics are estimated to be by counts: all in all rows, with how far they were off on the labelled ones, and
     in a part those that are told first."""
     found = {}
@@ -275,7 +280,15 @@ def _estimates(task: str, part: Place, own: Mapping[str, Subject], costs: CostsC
     return found
 
 
-def _of_subjects(task: str, own: Mapping[str, Subject], costs: CostsConfig | None) -> dict[str, Estimate]:
+def _check_costs(costs: Costs | None, rows: Rows) -> None:
+    form = Task.BINARY if isinstance(costs, CostsConfig) else Task.MULTICLASS
+    if costs is not None and rows.task != form:
+        raise ConfigError(f"these costs are of a {form} task, and the task is {rows.task}; leave them out")
+    if isinstance(costs, dict):
+        check_classes(costs, rows.classes)
+
+
+def _of_subjects(task: str, own: Mapping[str, Subject], costs: Costs | None) -> dict[str, Estimate]:
     found = {}
     for name, metric in of_task(Task(task)).items():
         column = metric.column

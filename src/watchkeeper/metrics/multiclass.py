@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
+from watchkeeper.costs import by_cell
 from watchkeeper.metrics import metric
 from watchkeeper.profiles import Profile, Subject
 from watchkeeper.schema import Kind, Task
@@ -113,6 +116,17 @@ def mcc(subject: Subject, alpha: float) -> Estimate:
     """Matthews' correlation of several classes (Gorodkin 2004), 1 at best, 0 for guessing. It has no value where all
     labels or all predictions are the same."""
     return classes.mcc(matrix(subject.labelled), alpha)
+
+
+@metric("cost of decisions", cause="performance", kinds=CLASS, column="prediction", labels=True, costs=True, tasks=ONLY)
+def decision_cost(subject: Subject, alpha: float) -> Estimate:
+    """Mean cost of a prediction by what it was and what it was taken for, from the model's `costs`, in their currency;
+    a gain is a negative cost. Rows for which the costs say nothing, whose label or prediction is none of the classes,
+    do not count."""
+    if not isinstance(subject.costs, dict):
+        return Estimate.absent(0)
+    found = matrix(subject.labelled)
+    return classes.decision_cost(found, np.array(by_cell(subject.costs, found.classes), dtype=float), alpha)
 
 
 def _of_scores(compute: Callable[[dict[str, Scores], float], Estimate], subject: Subject, alpha: float) -> Estimate:

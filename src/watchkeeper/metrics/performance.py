@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from watchkeeper.costs import CostsConfig
 from watchkeeper.metrics import metric
 from watchkeeper.profiles import Subject
 from watchkeeper.schema import Kind
@@ -89,7 +90,7 @@ def lift(subject: Subject, alpha: float) -> Estimate:
 def decision_cost(subject: Subject, alpha: float) -> Estimate:
     """Mean cost of a prediction by how it turned out, from the model's `costs`, in their currency; a gain is a negative
     cost. It is not what making a prediction costs, which is the event's own `cost`."""
-    if subject.costs is None:
+    if not isinstance(subject.costs, CostsConfig):
         return Estimate.absent(subject.scores.n)
     costs = subject.costs
     each = Costs(costs.true_positive, costs.false_positive, costs.false_negative, costs.true_negative)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
 from watchkeeper import charts, words
+from watchkeeper.costs import OTHER_CLASSES
 from watchkeeper.events import score_of
 from watchkeeper.history import champion_at
 from watchkeeper.metrics.multiclass import matrix
@@ -27,7 +28,7 @@ from watchkeeper.stats.confusion import Confusion
 from watchkeeper.stats.grid import Floats, Grid
 from watchkeeper.stats.scores import Scores, precision_recall_band, roc_band
 from watchkeeper.store.state import Transaction
-from watchkeeper.tasks import NEGATIVE, OTHER_CLASSES, POSITIVE
+from watchkeeper.tasks import NEGATIVE, POSITIVE
 from watchkeeper.windows import DAY, Window, floor
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)

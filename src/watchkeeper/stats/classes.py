@@ -21,7 +21,7 @@ import numpy as np
 
 from watchkeeper.stats import calibration, confusion, scores
 from watchkeeper.stats.confusion import FEW_IN_A_CELL, Confusion
-from watchkeeper.stats.estimates import Estimate, on_logit_scale, proportion, proportions
+from watchkeeper.stats.estimates import Estimate, on_logit_scale, proportion, proportions, ranges
 from watchkeeper.stats.grid import Bools, Floats
 from watchkeeper.stats.scores import EXTREME, Scores, mean_of_losses
 
@@ -251,6 +251,39 @@ def mcc(matrix: Matrix, alpha: float) -> Estimate:
     return _beyond_chance(value, _with_outside(moved, outside), matrix, alpha)
 
 
+def decision_cost(matrix: Matrix, costs: Floats, alpha: float) -> Estimate:
+    """Mean cost of a prediction, by its label and by what was predicted.
+
+    Args:
+        costs: of each cell, the last column those of predictions outside the classes, shape (classes, classes + 1);
+            NaN where none is known: such rows do not count.
+
+    The variance is the delta method's for the multinomial cells, `sum(share * (cost - mean)^2) / n`, which is exact for
+    a linear function. Its parts are recovered from the exact Poisson intervals (Garwood 1936) of the rows of each cost
+    (MOVER; Zou and Donner 2008), so that mistakes that were not seen, or seldom, widen the interval by what they cost.
+    Cells of the same cost are counted together.
+
+    >>> two = Matrix(("fraud", "pass"), np.array([[40.0, 2.0], [30.0, 900.0]]), np.zeros(2))
+    >>> found = decision_cost(two, np.array([[0.0, 120.0, 0.0], [5.0, 0.0, 0.0]]), 0.025)
+    >>> round(found.low, 2), round(found.value, 2), round(found.high, 2)
+    (0.14, 0.4, 1.11)
+    """
+    cells = np.concatenate([matrix.counts, matrix.outside[:, None]], axis=1)
+    known = ~np.isnan(costs)
+    values, which = np.unique(costs[known], return_inverse=True)
+    rows: Floats = np.bincount(which, cells[known], len(values)).astype(float)
+    n = float(rows.sum())
+    if not n:
+        return Estimate.absent(0)
+    mean = float(rows @ values) / n
+    away, least, most = values - mean, *ranges(rows, alpha)
+    down = np.where(away > 0, away * (rows - least), away * (rows - most)) / n
+    up = np.where(away > 0, away * (most - rows), away * (least - rows)) / n
+    few = rows < FEW_IN_A_CELL
+    low, high = mean - _reach(down, few), mean + _reach(up, few)
+    return Estimate(mean, max(low, float(values[0])), min(high, float(values[-1])), round(n))
+
+
 def macro_auc(each: Mapping[str, Scores], alpha: float) -> Estimate:
     """Plain mean of the areas under the ROC curves of each class against the rest; absent unless each class occurs.
 
@@ -453,13 +486,18 @@ def _recovered(
         together: their correlations, shape (parts, parts).
     """
     share = weights / weights.sum()
-    value, reaches = float(share @ each), []
-    for reach in (share * (each - ends[0]), share * (ends[1] - each)):
-        of_few = np.where(few, reach, 0.0)
-        alone = float(np.sqrt((of_few**2).sum()))
-        linear = min(2 * alone, float(of_few.sum()))
-        reaches.append(float(np.sqrt(max(reach @ together @ reach, 0.0) + linear**2 - alone**2)))
-    return Estimate(value, max(value - reaches[0], 0.0), min(value + reaches[1], 1.0), n)
+    value = float(share @ each)
+    below, above = (_reach(share * away, few, together) for away in (each - ends[0], ends[1] - each))
+    return Estimate(value, max(value - below, 0.0), min(value + above, 1.0), n)
+
+
+def _reach(parts: Floats, few: Bools, together: Floats | None = None) -> float:
+    """How far the end of a sum lies from it, of how far those of its parts lie from them; see `_recovered`."""
+    squares = float(parts @ parts if together is None else parts @ together @ parts)
+    of_few = np.where(few, parts, 0.0)
+    alone = float(np.sqrt((of_few**2).sum()))
+    linear = min(2 * alone, float(of_few.sum()))
+    return float(np.sqrt(max(squares, 0.0) + linear**2 - alone**2))
 
 
 def _wider(first: Estimate, second: Estimate) -> Estimate:

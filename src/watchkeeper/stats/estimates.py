@@ -81,6 +81,17 @@ def rate(events: int, exposure: float, alpha: float) -> Estimate:
     return Estimate(events / exposure, low, float(gammaincinv(events + 1, 1 - alpha)) / exposure, events)
 
 
+def ranges(events: Floats, alpha: float) -> tuple[Floats, Floats]:
+    """The ends of the exact Poisson intervals of many counts (Garwood 1936).
+
+    >>> low, high = ranges(np.array([10.0, 0.0]), 0.025)
+    >>> low.round(3).tolist(), high.round(3).tolist()
+    ([4.795, 0.0], [18.39, 3.689])
+    """
+    low = np.where(events > 0, gammaincinv(np.maximum(events, 1e-300), alpha), 0.0)
+    return low, gammaincinv(events + 1, 1 - alpha)
+
+
 def mean(total: float, squares: float, n: int, alpha: float) -> Estimate:
     """A mean from the sum and the sum of squares, with Student's t interval.
 

@@ -25,6 +25,7 @@ from ibis.expr.operations import DatabaseTable, InMemoryTable
 from narwhals.exceptions import NarwhalsError
 
 from watchkeeper import profiles
+from watchkeeper.costs import OTHER_CLASSES
 from watchkeeper.errors import DataError
 from watchkeeper.profiles import UNBOUNDED, Profile, categorical, merge, numeric
 from watchkeeper.records import ALL
@@ -40,7 +41,6 @@ from watchkeeper.stats.grid import (
     TAIL_STEPS,
     Grid,
 )
-from watchkeeper.tasks import OTHER_CLASSES
 
 UNLABELLED = "(none)"
 """The label, in the summarising expression, of rows without one."""
