@@ -394,9 +394,9 @@ def test_costs_of_several_classes_are_a_table() -> None:
     found = wk.evaluate(table, costs={"(other)": {"(other)": 3}})
     wrong = sum(a != b for a, b in zip(*(table[name].to_pylist() for name in ("label", "prediction")), strict=True))
     assert found["decision_cost"].value == pytest.approx(3 * wrong / table.num_rows)
-    with pytest.raises(wk.ConfigError, match="of a binary task, and the task is multiclass"):
+    with pytest.raises(ConfigError, match="of a binary task, and the task is multiclass"):
         wk.evaluate(table, costs={"false_positive": 1, "false_negative": 10})
-    with pytest.raises(wk.ConfigError, match='there is no class "cow"'):
+    with pytest.raises(ConfigError, match='there is no class "cow"'):
         wk.evaluate(table, costs={"cow": {"(other)": 3}})
 
 
