@@ -120,7 +120,7 @@ def apart(table: ir.Table, name: str) -> ir.Table:
         return read(connect(), fetch(table), name)
     backend, unique = table.get_backend(), ibis.util.gen_name(name)
     backend.con.execute(f"CREATE TABLE {unique} AS {backend.compile(table)}")  # Arrow's way in would import pandas
-    return _through_a_cursor(table, unique)
+    return DatabaseTable(unique, schema=table.schema(), source=connect(backend)).to_expr()  # asking for types is slow
 
 
 def beside(table: ir.Table) -> ir.Table | None:
@@ -131,14 +131,7 @@ def beside(table: ir.Table) -> ir.Table | None:
         return None
     view = ibis.util.gen_name(VIEW)
     backend.con.execute(f"CREATE VIEW {view} AS {backend.compile(table)}")
-    return _through_a_cursor(table, view)
-
-
-def _through_a_cursor(table: ir.Table, name: str) -> ir.Table:
-    """What holds a table's rows under this name, with a cursor of its own. To ask the engine for the types that are
-    known would take longer than to count a small table."""
-    cursor = ibis.duckdb.from_connection(table.get_backend().con.cursor())
-    return DatabaseTable(name, schema=table.schema(), source=cursor).to_expr()
+    return DatabaseTable(view, schema=table.schema(), source=connect(backend)).to_expr()
 
 
 def read(connection: ibis.BaseBackend, data: Any, name: str) -> ir.Table:
