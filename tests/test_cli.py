@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
+import seals
 from small_world import ROWS, moment, values
 from test_training import until
 from watchkeeper import cli
@@ -175,6 +176,37 @@ def test_from_files_to_an_incident_and_why(run: Run, folder: Path) -> None:
     done = run("audit", "verify")
     assert done.code == 0
     assert done.out.endswith("entries, unbroken\n")
+
+
+def test_a_record_is_sealed_exported_and_examined_elsewhere(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHKEEPER_SEAL", seals.PRIVATE_PEM)
+    public = tmp_path / "public.pem"
+    public.write_bytes(seals.PUBLIC_PEM)
+    kept = tmp_path / "elsewhere" / "checkpoints.ndjson"
+    with (folder / "watchkeeper.yaml").open("a") as file:
+        file.write(f"audit: {{key: env:WATCHKEEPER_SEAL, checkpoints: {kept}}}\n")
+    run("tick")
+    done = run("audit", "verify")
+    assert (done.code, done.err) == (0, "")
+    first, second = done.out.splitlines()
+    assert first.endswith("unbroken")
+    assert second.startswith("1 checkpoint, vouch for entries 1 to ")
+    assert "entries written to record.ndjson" in run("audit", "export", "record.ndjson").out
+    assert run("audit", "export", "-").out == (folder / "record.ndjson").read_text()
+
+    record = folder / "record.ndjson"
+    away = ("audit", "verify", "--record", str(record), "--checkpoints", str(kept))
+    monkeypatch.chdir(kept.parent)
+    there = run(*away, "--public-key", str(public))
+    assert (there.code, there.err, there.out) == (0, "", done.out)
+    assert run(*away).err == "their signatures were not checked; give --public-key\n"
+    lines = record.read_text().splitlines(keepends=True)
+    record.write_text("".join(lines[:-1]))
+    cut = run(*away, "--public-key", str(public))
+    assert cut.code == 1
+    assert cut.err.startswith(f"broken: entry {len(lines)} is missing, which was there on ")
 
 
 def test_a_changed_record_is_found_and_is_exit_code_1(run: Run, folder: Path) -> None:

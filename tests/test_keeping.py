@@ -11,14 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import seals
 from small_world import MONITORS, NAME, ROWS, World, in_postgres, moment, outcome, prediction, sentinel
 from store_bytes import found_in, found_in_postgres
+from watchkeeper import audit
 from watchkeeper.client.rows import Line
 from watchkeeper.client.spool import Spool
 from watchkeeper.errors import StateError
 from watchkeeper.keeping import samples
 from watchkeeper.records import Incident
 from watchkeeper.schema import Config
+from watchkeeper.settings import AuditConfig
 from watchkeeper.store import arrivals, halves
 from watchkeeper.store.privacy import Key
 from watchkeeper.store.retention import in_sample
@@ -256,6 +259,21 @@ def test_without_a_key_the_receipt_proves_whom_the_digest_is_of(open_world: Any)
     assert first.digest != second.digest
     with world.engine.state.snapshot() as tx:
         assert first.receipt not in json.dumps([entry.payload for entry in tx.audit_trail()])
+
+
+def test_after_an_erasure_the_record_is_sealed_anew(open_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEAL", seals.PRIVATE_PEM)
+    world = open_world(settings().model_copy(update={"audit": AuditConfig(key="env:SEAL")}))
+    a_store_with_the_subject_everywhere(world)
+    world.at(9)  # seals the entry that names the subject
+    assert world.engine.erase(SUBJECT).state.entries == 1
+    with world.engine.state.snapshot() as tx:
+        trail = tx.audit_trail()
+    made = audit.read(world.engine.checkpoints.path)
+    found = audit.examine(trail, made, seals.KEY.public_key())
+    assert (found.problems, found.sealed, found.checkpoints) == ([], len(trail), len(made))
+    assert found.superseded
+    assert audit.examine(trail[1:], made, seals.KEY.public_key()).problems
 
 
 def test_one_model_alone_can_be_cleared(open_world: Any) -> None:

@@ -38,6 +38,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     4: (
         "accounts",
         "adaptation",
+        "audit",
         "gaps",
         "engine",
         "inference",

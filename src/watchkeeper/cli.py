@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from watchkeeper import accounts, config, events, words
-from watchkeeper.commands import keep, keys, quarantine
+from watchkeeper.commands import audit, keep, keys, quarantine
 from watchkeeper.commands.evaluate import evaluate
 from watchkeeper.commands.events import events as events_command
 from watchkeeper.commands.options import CONFIG, STORE, AsJson, ConfigFile, Store, err, escaped, opened, out, tell
@@ -49,7 +49,6 @@ from watchkeeper.store.files import write
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.places import STATE, open_state
 from watchkeeper.store.sources import connect, read
-from watchkeeper.store.state import verify
 from watchkeeper.why import Node, why
 from watchkeeper.windows import DAY, show_time
 
@@ -67,8 +66,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-audit = typer.Typer(help="The tamper-evident record of everything that was decided and done.", no_args_is_help=True)
-app.add_typer(audit, name="audit")
+app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
 app.add_typer(quarantine.app, name="quarantine")
 app.command("events")(events_command)
@@ -321,20 +319,6 @@ def why_command(
         sys.stdout.write(json.dumps(node.to_dict(), indent=2) + "\n")
     else:
         out.print(_tree(node))
-
-
-@audit.command("verify")
-def audit_verify(store: Store = STORE, config_file: ConfigFile = CONFIG) -> None:
-    """Check that no entry of the audit record was changed or taken out. Exit code 1 if one was."""
-    state = opened(store, config_file)
-    with state.snapshot() as tx:
-        entries = tx.audit_trail()
-    state.close()
-    broken = verify(entries)
-    if broken is not None:
-        err.print(f"[bold red]broken:[/] entry {broken.seq} of {show_time(broken.at)} UTC does not fit the chain")
-        raise typer.Exit(1)
-    out.print(f"{len(entries):,} entries, unbroken")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import pyarrow as pa
 from watchkeeper import (
     accounts,
     actions,
+    audit,
     channels,
     diagnosis,
     incidents,
@@ -76,6 +77,7 @@ class Engine:
     ) -> None:
         self.store, self.config, self.clock, self.patience = store, config, clock, patience
         self.channels, self.keys = channels.build(config), privacy.load_keys(config.privacy, store)
+        self.checkpoints = audit.Checkpoints(store, config.audit)
         self.watches = {name: [*monitors.plan(model), *monitors.shown(model)] for name, model in config.models.items()}
         self.held = places.Held(store) if config.store.events else None
         self.log = log.Log(places.open_events(config.store, store))  # first, since it may be another engine's
@@ -134,6 +136,7 @@ class Engine:
         with tick.timed("keep"):  # what is to be kept no longer goes, seldom
             for gone in self.keeping.retain(now).values():
                 tick.rows["expire"] += gone.predictions
+            self.checkpoints.make(self.state, now)
         for name, model in self.config.models.items():
             with tick.timed("act"):  # 7. incidents become actions: a candidate is trained and gated
                 self.act(name, model, now)
@@ -329,7 +332,9 @@ class Engine:
             self.record(tick)
             accounts.add(self.state, tick.counted)
             self.inbox.sweep()
-            return self.keeping.erase(subject, model, self.clock(), actor, spools)
+            done = self.keeping.erase(subject, model, self.clock(), actor, spools)
+            self.checkpoints.make(self.state, self.clock(), at_once=True)  # the record may be sealed anew
+            return done
 
     def compact(self) -> bool:
         """Write the log anew, so that what was deleted takes no space, if there is anything; whether it was."""

@@ -23,6 +23,7 @@ from watchkeeper.errors import ConfigError, did_you_mean
 from watchkeeper.events import FIELDS, RESERVED, SCORES
 from watchkeeper.records import Severity
 from watchkeeper.settings import (
+    AuditConfig,
     Duration,
     EventsConfig,
     KeyConfig,
@@ -647,6 +648,7 @@ class Config(Strict):
     models: dict[str, ModelConfig]
     channels: dict[str, ChannelConfig] = Field(default={})
     privacy: KeyConfig = KeyConfig()
+    audit: AuditConfig = AuditConfig()
     store: StoreConfig = StoreConfig()
 
     @model_validator(mode="after")

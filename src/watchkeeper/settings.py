@@ -53,6 +53,10 @@ class PrivacyConfig(Strict):
     k_anonymity: int | None = Field(default=None, ge=2, le=1000)
 
 
+_PLACE = re.compile(r"env:[A-Za-z_]\w*|file:.+")
+_SAY_WHERE = "must say where the key is, env:NAME or file:PATH; never write the key itself here"
+
+
 class KeyConfig(Strict):
     """Where the key of pseudonyms is: `env:NAME`, a variable, or `file:PATH`, a file outside of the store.
 
@@ -67,12 +71,31 @@ class KeyConfig(Strict):
     def _names_places(self) -> KeyConfig:
         previous = [(("previous_keys", i), written) for i, written in enumerate(self.previous_keys)]
         for place, written in ((("key",), self.key), *previous):
-            if written is not None and not re.fullmatch(r"env:[A-Za-z_]\w*|file:.+", written):
-                raise ConfigError(
-                    "must say where the key is, env:NAME or file:PATH; never write the key itself here", place
-                )
+            if written is not None and not _PLACE.fullmatch(written):
+                raise ConfigError(_SAY_WHERE, place)
         if self.previous_keys and self.key is None:
             raise ConfigError("there are previous keys and no key; add key", ("previous_keys",))
+        return self
+
+
+class AuditConfig(Strict):
+    """How the audit record is sealed: what was its latest entry is signed `every` so often, by an Ed25519 `key`.
+
+    The key is in `env:NAME`, a variable, or `file:PATH`, a file outside of the store, in PEM, such as
+    `openssl genpkey -algorithm ed25519` gives. `checkpoints` is the file that the signatures go to; keep it, or a copy
+    of it, where nobody who can write to the store can: then even a record that was cut off at its end is found out.
+    """
+
+    key: str | None = None
+    checkpoints: str | None = None
+    every: Duration = timedelta(days=1)
+
+    @model_validator(mode="after")
+    def _names_places(self) -> AuditConfig:
+        if self.key is not None and not _PLACE.fullmatch(self.key):
+            raise ConfigError(_SAY_WHERE, ("key",))
+        if self.key is None and self.checkpoints is not None:
+            raise ConfigError("there is no key to sign checkpoints with; add key", ("checkpoints",))
         return self
 
 

@@ -102,7 +102,14 @@ def load_keys(settings: KeyConfig, store: Path, environ: Mapping[str, str] | Non
     found: dict[str, str] = {}
     keys = []
     for where, place in zip(written, places, strict=False):
-        key = Key.of(_secret(str(where), store, os.environ if environ is None else environ, place))
+        text = secret(str(where), store, place, environ)
+        if len(text) < SHORTEST:
+            raise ConfigError(
+                f"the key in {where} has {len(text)} characters; make one of at least {SHORTEST},"
+                " such as openssl rand -hex 32 gives",
+                place,
+            )
+        key = Key.of(text)
         if key.name in found:
             raise ConfigError(
                 f"the keys {found[key.name]} and {where} are the same, or cannot be told apart; use another one", place
@@ -112,10 +119,16 @@ def load_keys(settings: KeyConfig, store: Path, environ: Mapping[str, str] | Non
     return Keys(tuple(keys))
 
 
-def _secret(where: str, store: Path, environ: Mapping[str, str], place: tuple[str | int, ...]) -> str:
+def secret(where: str, store: Path, place: tuple[str | int, ...], environ: Mapping[str, str] | None = None) -> str:
+    """What a variable or a file outside of the store holds; arguments and errors as for `load_keys`.
+
+    Args:
+        where: `env:NAME` or `file:PATH`.
+        place: where the configuration says so.
+    """
     form, _, name = where.partition(":")
     if form == "env":
-        text = environ.get(name, "")
+        text = (os.environ if environ is None else environ).get(name, "")
         if not text:
             raise ConfigError(f"the environment variable {name}, which should hold the key, is not set; set it", place)
     else:
@@ -131,12 +144,6 @@ def _secret(where: str, store: Path, environ: Mapping[str, str], place: tuple[st
         except (OSError, UnicodeDecodeError) as problem:
             said = problem.strerror if isinstance(problem, OSError) else "it is no UTF-8 text"
             raise ConfigError(f"the key file {name} cannot be read: {said}", place) from None
-    if len(text.strip()) < SHORTEST:
-        raise ConfigError(
-            f"the key in {where} has {len(text.strip())} characters; make one of at least {SHORTEST},"
-            " such as openssl rand -hex 32 gives",
-            place,
-        )
     return text.strip()
 
 

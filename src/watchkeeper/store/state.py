@@ -509,8 +509,8 @@ class Transaction:
 def verify(entries: Sequence[records.AuditEntry]) -> records.AuditEntry | None:
     """The first entry (oldest first) whose hash or link to the one before does not hold; None if all do.
 
-    That the newest entries were cut off, or the whole record written anew, cannot be seen from the entries alone: keep
-    a copy of the latest hash elsewhere.
+    That the newest entries were cut off, or the whole record written anew, cannot be seen from the entries alone:
+    checkpoints show it (`audit`).
     """
     previous = ""
     for seq, entry in enumerate(sorted(entries, key=lambda e: e.seq), start=1):
