@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from watchkeeper.costs import Costs, CostsConfig, Word, check_classes, word
 from watchkeeper.errors import ConfigError, did_you_mean
-from watchkeeper.events import FIELDS, RESERVED, SCORES
+from watchkeeper.events import FIELDS, RESERVED, SCORES, score_of
 from watchkeeper.records import Severity
 from watchkeeper.settings import (
     AuditConfig,
@@ -408,7 +408,7 @@ class ModelConfig(Strict):
     """A model: its task, its columns, how its time is cut, and what is watched.
 
     `task` is what it predicts: `binary` (a score between 0 and 1), `multiclass` (one of `classes`) or `regression` (a
-    number). `threshold`, `retrain`, `rollout`, `fallback_score` and `events` are for binary classifiers.
+    number). `threshold`, `retrain`, `rollout` and `fallback_score` are for binary classifiers.
     `grain` is the length of time that one stored summary covers. `label_delay` is how long labels take:
     performance is judged that much later, and only where `label_coverage` of the predictions have theirs.
     `unlabelled` says what predictions count as that never get a label: no click is a no.
@@ -501,7 +501,7 @@ class ModelConfig(Strict):
 
     def _fits_task(self) -> None:
         if self.task is not Task.BINARY:
-            for name in ("threshold", "retrain", "rollout", "fallback_score", "events"):
+            for name in ("threshold", "retrain", "rollout", "fallback_score"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ConfigError(
                         f"{name} is for binary classifiers, and the task is {self.task}; leave it out", (name,)
@@ -547,6 +547,7 @@ class ModelConfig(Strict):
     def _table_fits(self, events: EventsConfig) -> None:
         """What others keep cannot be protected or deleted here."""
         fields = [name for kind in FIELDS.values() for name in kind if name not in ("kind", "model", "features")]
+        fields += map(score_of, self.classes)
         for name in events.columns:
             if name not in (known := [*fields, *self.stored]):
                 hint = did_you_mean(name, known)

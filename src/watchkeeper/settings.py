@@ -104,7 +104,8 @@ class EventsConfig(Strict):
 
     `url` is `duckdb:///file`, `sqlite:///file`, `postgresql://user@host/database`, or `env:NAME`, the variable that
     holds one of these; `table` its table or view, as SQL names it. `columns` says where the fields of a prediction, the
-    features and the `label` are, if their columns are not called like them; `request_id` and `event_time` are needed.
+    features and the `label` are, if their columns are not called like them, and of a multi-class model the probability
+    of each class (`score:cat`); `request_id` and `event_time` are needed.
 
     At each tick the rows and labels of the grains from `look_back` before the latest row on are counted, and the grains
     whose counts have changed are summarised again. So rows and labels that come later than that are not noticed.

@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import psycopg
+import pyarrow.compute as pc
 import pytest
 
 from watchkeeper import quarantine
@@ -40,6 +41,28 @@ PLANS = (
     Plan("score", Kind.NUMERIC, Grid.unit(), by_label=True),
     Plan("born", Kind.NUMERIC, Grid.logarithmic(1.0, 1e10)),
 )
+CLASSES = ("cat", "dog")
+ERRORS_GRID = Grid.fit(np.random.default_rng(2).normal(0, 30, 500))
+ANSWERS = {"request_id": "id", "event_time": "made_at", "age": "Age in years"}
+TABLES = {"binary": "predictions", "multiclass": "answers", "regression": "answers"}
+MAPPED = {
+    "binary": COLUMNS,
+    "multiclass": {**ANSWERS, "prediction": "said", "label": "was", "score:cat": "p_cat"},
+    "regression": {**ANSWERS, "prediction": "guess", "label": "truth"},
+}
+OF_TASK = {
+    "binary": PLANS,
+    "multiclass": (
+        *(plan for plan in PLANS if plan.name != "score"),
+        Plan("prediction", Kind.CATEGORICAL, None, by_label=True, known=CLASSES, classes=CLASSES),
+        Plan("score:cat", Kind.NUMERIC, Grid.unit(), by_label=True, positive="cat"),
+    ),
+    "regression": (
+        *(plan for plan in PLANS if plan.name != "score"),
+        *(Plan(name, Kind.NUMERIC, ERRORS_GRID) for name in ("prediction", "error", "label")),
+    ),
+}
+every_task = pytest.mark.parametrize("task", TABLES)
 SEGMENTS = Segmentation(("country",), (("NL",), ("it's",)))
 Row = tuple[Any, ...]
 
@@ -62,6 +85,17 @@ def rows(n: int = 400, first: int = 0) -> list[Row]:
     ]
 
 
+def answers(n: int = 400) -> list[Row]:
+    """id, made_at, said, was, p_cat, guess, truth, age, country, born: what models of several classes and regressions
+    said, and what it was."""
+    found = []
+    for i, (id_, at, p, churned, age, country, born, _) in enumerate(rows(n)):
+        was = None if churned is None else "" if i % 40 == 0 else ("cat", "dog", "it's a cow")[(i + churned) % 3]
+        truth = None if churned is None else round(50 + 30 * p - 20 * churned, 1)
+        found.append((id_, at, "cat" if p > 0.4 else "dog", was, p, round(100 * p, 1), truth, age, country, born))
+    return found
+
+
 class Table:
     """A table of somebody else's, that they write to."""
 
@@ -75,7 +109,7 @@ class Table:
         """What tells whether anything of it has changed."""
         raise NotImplementedError
 
-    def add(self, made: list[Row]) -> None:
+    def add(self, made: list[Row], table: str = "predictions") -> None:
         raise NotImplementedError
 
 
@@ -87,6 +121,10 @@ class InDuckDB(Table):
             'CREATE TABLE predictions (id VARCHAR, made_at TIMESTAMP, p DOUBLE, churned INTEGER, "Age in years" DOUBLE,'
             " country VARCHAR, born TIMESTAMP, more VARCHAR)"
         )
+        self.run(
+            "CREATE TABLE answers (id VARCHAR, made_at TIMESTAMP, said VARCHAR, was VARCHAR, p_cat DOUBLE,"
+            ' guess DOUBLE, truth DOUBLE, "Age in years" DOUBLE, country VARCHAR, born TIMESTAMP)'
+        )
 
     def run(self, sql: str, values: list[Row] | None = None) -> None:
         with duckdb.connect(str(self.path)) as connection:
@@ -95,9 +133,9 @@ class InDuckDB(Table):
             else:
                 connection.executemany(sql, values)
 
-    def add(self, made: list[Row]) -> None:
+    def add(self, made: list[Row], table: str = "predictions") -> None:
         plain = [tuple(v.replace(tzinfo=None) if isinstance(v, datetime) else v for v in row) for row in made]
-        self.run("INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", plain)
+        self.run(f"INSERT INTO {table} VALUES ({', '.join('?' for _ in made[0])})", plain)
 
     def digest(self) -> str:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
@@ -108,6 +146,9 @@ class InSQLite(Table):
         self.path = folder / "theirs.db"
         self.url = f"sqlite:///{self.path}"
         self.run('CREATE TABLE predictions (id, made_at TEXT, p REAL, churned, "Age in years", country, born, more)')
+        self.run(
+            'CREATE TABLE answers (id, made_at TEXT, said, was, p_cat, guess, truth, "Age in years", country, born)'
+        )
 
     def run(self, sql: str, values: list[Row] | None = None) -> None:
         with sqlite3.connect(self.path) as connection:
@@ -117,9 +158,9 @@ class InSQLite(Table):
                 connection.executemany(sql, values)
         connection.close()
 
-    def add(self, made: list[Row]) -> None:
+    def add(self, made: list[Row], table: str = "predictions") -> None:
         plain = [tuple(v.isoformat(sep=" ") if isinstance(v, datetime) else v for v in row) for row in made]
-        self.run("INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", plain)
+        self.run(f"INSERT INTO {table} VALUES ({', '.join('?' for _ in made[0])})", plain)
 
     def digest(self) -> str:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
@@ -132,6 +173,10 @@ class InPostgres(Table):
             "CREATE TABLE predictions (id text, made_at timestamptz, p numeric, churned boolean, "
             '"Age in years" real, country text, born date, more text)'
         )
+        self.run(
+            "CREATE TABLE answers (id text, made_at timestamptz, said text, was text, p_cat float8, guess numeric,"
+            ' truth numeric, "Age in years" real, country text, born date)'
+        )
 
     def run(self, sql: str, values: list[Row] | None = None) -> None:
         with psycopg.connect(self.url) as connection:
@@ -140,9 +185,10 @@ class InPostgres(Table):
             else:
                 connection.cursor().executemany(sql, values)
 
-    def add(self, made: list[Row]) -> None:
-        plain = [(*row[:3], None if row[3] is None else bool(row[3]), *row[4:]) for row in made]
-        self.run("INSERT INTO predictions VALUES (%s, %s, %s, %s, %s, %s, %s, %s)", plain)
+    def add(self, made: list[Row], table: str = "predictions") -> None:
+        if table == "predictions":
+            made = [(*row[:3], None if row[3] is None else bool(row[3]), *row[4:]) for row in made]
+        self.run(f"INSERT INTO {table} VALUES ({', '.join('%s' for _ in made[0])})", made)
 
     def digest(self) -> str:
         with psycopg.connect(self.url) as connection:
@@ -162,10 +208,11 @@ def theirs(request: pytest.FixtureRequest, tmp_path: Path) -> Table:
     return InDuckDB(tmp_path) if request.param == "duckdb" else InSQLite(tmp_path)
 
 
-def model(theirs: str, **settings: Any) -> ModelConfig:
-    described = {"url": theirs, "table": "predictions", "columns": COLUMNS} | settings
+def model(theirs: str, task: str = "binary", **settings: Any) -> ModelConfig:
+    described = {"url": theirs, "table": TABLES[task], "columns": MAPPED[task]} | settings
     columns = {name: {"kind": kind} for name, kind in KINDS.items()}
-    return ModelConfig.model_validate({"columns": columns, "events": described})
+    classes = CLASSES if task == "multiclass" else ()
+    return ModelConfig.model_validate({"task": task, "classes": classes, "columns": columns, "events": described})
 
 
 Opened = Callable[..., Warehouse]
@@ -175,8 +222,8 @@ Opened = Callable[..., Warehouse]
 def opened(theirs: Table) -> Iterator[Opened]:
     made: list[Warehouse] = []
 
-    def new(**settings: Any) -> Warehouse:
-        config = model(theirs.url, **settings)
+    def new(task: str = "binary", **settings: Any) -> Warehouse:
+        config = model(theirs.url, task, **settings)
         assert config.events is not None
         made.append(Warehouse(M, config, config.events))
         return made[-1]
@@ -186,40 +233,51 @@ def opened(theirs: Table) -> Iterator[Opened]:
         one.close()
 
 
+FIELDS = {
+    "binary": ("request_id", "event_time", "score", "label", "age", "country", "born", ""),
+    "multiclass": ("request_id", "event_time", "prediction", "label", "score:cat", "", "", "age", "country", "born"),
+    "regression": ("request_id", "event_time", "", "", "", "prediction", "label", "age", "country", "born"),
+}
+"""What each column of the rows is to a model of a task."""
+
+
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Log]:
+def own(tmp_path: Path, task: str) -> Iterator[Log]:
     """A log of our own with the same rows."""
     log = Log(DuckDB(tmp_path / "log.duckdb"))
-    log.open_model(M, model("duckdb:///none"))
-    made = rows()
-    names = ("request_id", "event_time", "score", "label", "age", "country", "born")
-    columns = dict(zip(names, zip(*(row[:7] for row in made), strict=True), strict=True))
-    log.append(M, table({name: list(values) for name, values in columns.items() if name != "label"}))
-    known = [row for row in made if row[3] is not None]
-    log.append_outcomes(
-        M,
-        table({"request_id": [r[0] for r in known], "label": [r[3] for r in known], "known_at": [r[1] for r in known]}),
-    )
+    log.open_model(M, model("duckdb:///none", task))
+    made = rows() if task == "binary" else answers()
+    columns = dict(zip(FIELDS[task], map(list, zip(*made, strict=True)), strict=True))
+    log.append(M, table({name: values for name, values in columns.items() if name not in ("label", "")}))
+    told = table({"request_id": columns["request_id"], "label": columns["label"], "known_at": columns["event_time"]})
+    log.append_outcomes(M, told.filter(pc.is_valid(told.column("label"))))
     yield log
     log.close()
 
 
-def test_what_is_read_of_a_table_is_what_a_log_of_its_rows_holds(theirs: Table, opened: Opened, own: Log) -> None:
+@every_task
+def test_what_is_read_of_a_table_is_what_a_log_of_its_rows_holds(
+    theirs: Table, opened: Opened, own: Log, task: str
+) -> None:
     theirs.add(rows())
+    theirs.add(answers(), "answers")
     before = theirs.digest()
-    warehouse = opened()
+    warehouse = opened(task)
     days = [MIDNIGHT + i * DAY for i in range(3)]
 
     def counted(log: Log) -> dict[tuple[Any, ...], bytes]:
-        parts = log.profiles(M, PLANS, days, "1d", [SEGMENTS])
+        parts = log.profiles(M, OF_TASK[task], days, "1d", [SEGMENTS])
         return {(p.column, p.version, p.label, p.start, p.segment): p.profile.to_bytes() for p in parts}
 
     exact = counted(own)
     found = counted(warehouse)
+    assert {column for column, *_ in exact} >= {plan.name for plan in OF_TASK[task]}
     if isinstance(theirs, InPostgres):  # its ages have 24 bits
         exact, found = ({key: v for key, v in some.items() if key[0] != "age"} for some in (exact, found))
     assert found == exact
     window = Window(MIDNIGHT, MIDNIGHT + 2 * DAY)
+    by = [("prediction", "ascending"), ("label", "ascending")]
+    assert warehouse.first_labelled(M).sort_by(by).equals(own.first_labelled(M).sort_by(by))
     mine, other = own.labelled(M, window), warehouse.labelled(M, window)
     assert other.column_names == mine.column_names
     for name in ("request_id", "event_time", "score", "label", "country", "born"):
@@ -243,6 +301,24 @@ def test_a_table_is_asked_like_a_log(theirs: Table, opened: Opened) -> None:
     assert {row["country"] for row in found} == {"NL"}
     by_id = {row[0]: row for row in rows()}
     assert [row["label"] for row in found] == [by_id[row["request_id"]][3] for row in found]
+
+
+@pytest.mark.parametrize(
+    ("task", "column", "values"),
+    [("multiclass", "was", ("'cat'", "'dog'")), ("regression", "truth", ("1.5", "-1.5"))],
+)
+def test_a_label_of_any_task_that_is_corrected_is_news(
+    theirs: Table, opened: Opened, task: str, column: str, values: tuple[str, str]
+) -> None:
+    warehouse = opened(task)
+    theirs.add([("a", MIDNIGHT, "cat", None, 0.5, 1.0, None, 1.0, "NL", None)], "answers")
+    cursor = warehouse.news(M, None, "1d", NOW).cursor
+    for value in (*values, values[0]):
+        theirs.run(f"UPDATE answers SET {column} = {value}")
+        found = warehouse.news(M, cursor, "1d", NOW)
+        assert (found.by_rows, found.by_labels) == ([], [MIDNIGHT])
+        cursor = found.cursor
+        assert warehouse.news(M, cursor, "1d", NOW).by_labels == []
 
 
 def test_nothing_is_set_aside_of_it(theirs: Table, opened: Opened) -> None:

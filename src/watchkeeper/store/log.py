@@ -55,7 +55,7 @@ _OUTCOME = {"request_id": "VARCHAR", "label": "INTEGER", "known_at": "TIMESTAMP"
 _ASIDE = {"request_id": "VARCHAR", "name": "VARCHAR", "value": "VARCHAR"}
 TYPES = {Kind.NUMERIC: "DOUBLE", Kind.DURATION: "DOUBLE", Kind.DATETIME: "TIMESTAMP"}
 _KINDS = {"DOUBLE": Kind.NUMERIC, "VARCHAR": Kind.CATEGORICAL, "TIMESTAMP": Kind.DATETIME}
-_SHAPES = {"DOUBLE": "float64", "VARCHAR": "string", "TIMESTAMP": "timestamp", "INTEGER": "int32"}
+SHAPES = {"DOUBLE": "float64", "VARCHAR": "string", "TIMESTAMP": "timestamp", "INTEGER": "int32"}
 
 Home = Callable[[str], str]
 """The table of a model that holds its rows of one sort."""
@@ -497,12 +497,12 @@ class Log:
 
     def _shape(self, model: str, columns: Iterable[str]) -> dict[str, str]:
         """The columns of a batch that holds these columns of the predictions."""
-        shapes = {**{name: _SHAPES[kind] for name, kind in self._stored(model).items()}, **self._carried}
+        shapes = {**{name: SHAPES[kind] for name, kind in self._stored(model).items()}, **self._carried}
         shapes |= dict.fromkeys(times.COLUMNS, "float64")
         return {
             **{name: shapes[name] for name in columns},
             "grain_start": "timestamp",
-            "label": _SHAPES[self._label.get(model, "INTEGER")],
+            "label": SHAPES[self._label.get(model, "INTEGER")],
         }
 
     def _sql(self, expression: ibis.Table) -> str:

@@ -24,8 +24,9 @@ from watchkeeper.schema import ModelConfig
 from watchkeeper.settings import EventsConfig
 from watchkeeper.store.backends import BATCH, MEMORY, Rows, quoted, text
 from watchkeeper.store.fitting import fitted, table
-from watchkeeper.store.log import EVENT, TYPES, UNITS, Appended, Log, News, moment, tables
+from watchkeeper.store.log import EVENT, SHAPES, TYPES, UNITS, Appended, Log, News, moment, tables
 from watchkeeper.store.postgres import Postgres, readable
+from watchkeeper.tasks import label_type, logged
 from watchkeeper.windows import GRAINS, floor
 
 NO_FILE = "there is no file {} to read events from; check the path"
@@ -53,6 +54,17 @@ _SORTS = (
     ("number", r"u?(tiny|small|big|huge)?int.*|int[248]"),
     ("text", r"varchar.*|text|char.*|bpchar|enum.*|uuid|name"),
 )
+_POSSIBLE = {
+    "INTEGER": f"{quoted(LABEL)} IN (0, 1)",
+    "VARCHAR": f"{quoted(LABEL)} NOT IN ('', 'NaN', 'nan')",
+    "DOUBLE": f"abs({quoted(LABEL)}) < CAST('Infinity' AS float8)",
+}
+"""Which labels can be one, as in a log (`fitting.possible`); NaN is beyond infinity."""
+_NUMBER = {
+    "duckdb": "CAST('0x' || substr(md5({0}), 1, 8) AS int8)",
+    "postgres": "CAST(CAST('x' || substr(md5({0}), 1, 8) AS bit(32)) AS int8)",
+}
+"""A whole number that stands for a text, so that the sum of those of a grain tells whether one has changed."""
 Views = dict[str, tuple[str, bool]]
 """Queries by name, each with whether it is to be worked out once."""
 
@@ -264,8 +276,9 @@ class Warehouse(Log):
     def __init__(self, model: str, config: ModelConfig, settings: EventsConfig) -> None:
         self.look_back, self.name = settings.look_back, settings.table
         self.place = f"models.{model}.events"
-        wanted = {**EVENT, **{name: TYPES.get(c.kind, "VARCHAR") for name, c in config.stored.items()}}
-        wanted |= {"label": "INTEGER", "known_at": "TIMESTAMP"}
+        fields, label = {**EVENT, **logged(config)}, label_type(config)
+        wanted = {**fields, **{name: TYPES.get(c.kind, "VARCHAR") for name, c in config.stored.items()}}
+        wanted |= {"label": label, "known_at": "TIMESTAMP"}
         mapping = {name: settings.columns.get(name, name) for name in wanted}
         place = _place(_address(settings.url, model), settings.table, mapping, wanted)
         super().__init__(ReadOnly(place))  # type: ignore[arg-type]
@@ -289,13 +302,14 @@ class Warehouse(Log):
             )
             self.views[tables(model)[1]] = (
                 f"SELECT request_id, {quoted(LABEL)} AS label, coalesce(known_at, event_time) AS known_at"
-                f" FROM {quoted(tables(model)[0])} WHERE {quoted(LABEL)} IN (0, 1)",
+                f" FROM {quoted(tables(model)[0])} WHERE {_POSSIBLE[label]}",
                 False,
             )
             self.views[tables(model)[2]] = (NOTHING_ASIDE, False)
         except BaseException:
             self.close()
             raise
+        self._fields[model], self._label[model] = fields, label
         self._features[model] = {name: wanted[name] for name in config.stored}
         self._watched[model] = config.features
 
@@ -321,13 +335,18 @@ class Warehouse(Log):
 
     @property
     def _carried(self) -> Mapping[str, str]:
-        return {"request_id": "string", LABEL: "int32", "known_at": "timestamp"}
+        return {"request_id": "string", LABEL: SHAPES[self._kind], "known_at": "timestamp"}
+
+    @property
+    def _kind(self) -> str:
+        """The type of the labels of the one model."""
+        return next(iter(self._label.values()))
 
     def _latest(self, model: str, until: int | None = None) -> str:
         label = quoted(LABEL)
         return (
             f"SELECT request_id, max({label}) AS label, max(coalesce(known_at, event_time)) AS known_at FROM chosen"
-            f" WHERE {label} IN (0, 1) GROUP BY request_id"
+            f" WHERE {_POSSIBLE[self._kind]} GROUP BY request_id"
         )
 
     def open_model(self, model: str, config: ModelConfig) -> None:
@@ -361,10 +380,11 @@ class Warehouse(Log):
         return sorted(map(datetime.fromisoformat, self._counts_of(model, grain, None))), []
 
     def _counts_of(self, model: str, grain: str, since: datetime | None) -> dict[str, list[int]]:
-        """Rows, labels and the sum of the labels, by the start of the grain."""
-        label = f"CASE WHEN {quoted(LABEL)} IN (0, 1) THEN {quoted(LABEL)} END"
+        """Rows, labels and the sum of the labels, or of what stands for them, by the start of the grain."""
+        label = f"CASE WHEN {_POSSIBLE[self._kind]} THEN {quoted(LABEL)} END"
+        number = label if self._kind == "INTEGER" else _NUMBER[self.backend.dialect].format(f"CAST({label} AS text)")
         rows = self.backend.rows(
-            f"SELECT date_trunc('{UNITS[grain]}', event_time) AS s, count(*), count({label}), sum({label})"
+            f"SELECT date_trunc('{UNITS[grain]}', event_time) AS s, count(*), count({label}), sum({number})"
             f" FROM {quoted(tables(model)[0])}"
             + (f" WHERE event_time >= {moment(since)}" if since else "")
             + " GROUP BY s"
