@@ -347,7 +347,7 @@ def test_predictions_can_be_asked_for_by_how_wrong_they_were(keep: Any, model: d
     ("settings", "said"),
     [
         ({**PETS, "threshold": 0.3}, "threshold is for binary classifiers"),
-        ({**PRICES, "costs": {"false_positive": 1, "false_negative": 1}}, "costs is for binary"),
+        ({**PRICES, "costs": {"false_positive": 1, "false_negative": 1}}, "costs are for classifiers"),
         ({**PRICES, "retrain": {"trainer": "a:b"}}, "retrain is for binary"),
         ({**PETS, "rollout": {"alpha": 0.1}}, "rollout is for binary"),
         ({**PETS, "classes": ()}, "must name its classes"),
