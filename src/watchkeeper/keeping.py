@@ -18,7 +18,8 @@ from watchkeeper.records import Action
 from watchkeeper.schema import Config, ModelConfig
 from watchkeeper.store import erasure, retention, spools
 from watchkeeper.store.inbox import Inbox
-from watchkeeper.store.log import Deleted, Log, tables
+from watchkeeper.store.layout import Deleted
+from watchkeeper.store.log import Log, tables
 from watchkeeper.store.privacy import Keys
 from watchkeeper.store.search import SHORTEST, Searched, search
 from watchkeeper.store.state import State, Transaction

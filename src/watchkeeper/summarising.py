@@ -20,7 +20,8 @@ from watchkeeper import keeping, traffic
 from watchkeeper.profiles import Key, Profile, merge
 from watchkeeper.records import ALL, row_id
 from watchkeeper.schema import ModelConfig
-from watchkeeper.store.log import Batches, Log
+from watchkeeper.store.layout import Batches
+from watchkeeper.store.log import Log
 from watchkeeper.store.sources import Part, Plan
 from watchkeeper.store.state import Transaction
 from watchkeeper.windows import Window, floor, together

@@ -28,7 +28,8 @@ from watchkeeper.stats.grid import Grid
 from watchkeeper.store import log as log_of_events
 from watchkeeper.store.backends import Backend, DuckDB
 from watchkeeper.store.fitting import table
-from watchkeeper.store.log import Appended, Batches, Log
+from watchkeeper.store.layout import Appended, Batches
+from watchkeeper.store.log import Log
 from watchkeeper.store.postgres import Postgres
 from watchkeeper.store.sources import Part, Plan
 from watchkeeper.testing import profile_of

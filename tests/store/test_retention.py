@@ -14,7 +14,8 @@ import pytest
 from watchkeeper.schema import ModelConfig
 from watchkeeper.store import retention
 from watchkeeper.store.backends import DuckDB
-from watchkeeper.store.log import Deleted, Log, tables
+from watchkeeper.store.layout import Deleted
+from watchkeeper.store.log import Log, tables
 from watchkeeper.store.postgres import Postgres
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -26,7 +26,8 @@ from watchkeeper.profiles import Profile
 from watchkeeper.store import arrivals, halves
 from watchkeeper.store.backends import overwrite, quoted, text
 from watchkeeper.store.inbox import Inbox
-from watchkeeper.store.log import UNITS, Deleted, Log, tables
+from watchkeeper.store.layout import Deleted
+from watchkeeper.store.log import UNITS, Log, tables
 from watchkeeper.store.search import SHORTEST
 from watchkeeper.store.state import AUDIT, METADATA, PROFILES, State
 

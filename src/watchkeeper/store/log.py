@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,14 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from watchkeeper.errors import DataError, StateError
-from watchkeeper.events import RESOURCES, plain
+from watchkeeper.events import plain
 from watchkeeper.records import ALL
-from watchkeeper.schema import ERRORS, Feature, Kind, ModelConfig
+from watchkeeper.schema import ERRORS, Feature, ModelConfig
 from watchkeeper.segments import Segmentation
 from watchkeeper.store import questions, times
 from watchkeeper.store.backends import Backend, quoted
 from watchkeeper.store.fitting import fitted, possible
 from watchkeeper.store.labelled import with_errors
+from watchkeeper.store.layout import ASIDE, EVENT, KINDS, OUTCOME, SHAPES, TYPES, Appended, Batches, Deleted, News
 from watchkeeper.store.questions import Question
 from watchkeeper.store.sources import (
     SEGMENT,
@@ -37,26 +38,6 @@ from watchkeeper.store.sources import (
 from watchkeeper.tasks import label_type, logged
 from watchkeeper.windows import GRAINS, Window, together
 
-EVENT = {
-    "request_id": "VARCHAR",
-    "event_time": "TIMESTAMP",
-    "version": "VARCHAR",
-    "variant": "VARCHAR",
-    "entity_id": "VARCHAR",
-    "prediction": "INTEGER",
-    "score": "DOUBLE",
-    "latency_ms": "DOUBLE",
-    **dict.fromkeys(RESOURCES, "DOUBLE"),
-    "status": "VARCHAR",
-    "context": "VARCHAR",
-    "recorded_at": "TIMESTAMP",
-}
-_OUTCOME = {"request_id": "VARCHAR", "label": "INTEGER", "known_at": "TIMESTAMP", "source": "VARCHAR"}
-_ASIDE = {"request_id": "VARCHAR", "name": "VARCHAR", "value": "VARCHAR"}
-TYPES = {Kind.NUMERIC: "DOUBLE", Kind.DURATION: "DOUBLE", Kind.DATETIME: "TIMESTAMP"}
-_KINDS = {"DOUBLE": Kind.NUMERIC, "VARCHAR": Kind.CATEGORICAL, "TIMESTAMP": Kind.DATETIME}
-SHAPES = {"DOUBLE": "float64", "VARCHAR": "string", "TIMESTAMP": "timestamp", "INTEGER": "int32"}
-
 Home = Callable[[str], str]
 """The table of a model that holds its rows of one sort."""
 _BATCH, _PARTED, _RELABELLED = "batch", "parted", "relabelled"
@@ -69,63 +50,6 @@ _KNOWN = "known_segments"
 """What the numbers of segments are looked up in."""
 _VOCABULARIES = "vocabularies"
 """What the values of the columns' vocabularies are looked up in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """What became of appended rows. `set_aside` counts values, each once however often it is sent, the others rows.
-    `conflicting` counts those of the duplicates that are outcomes of another label than the one of that moment."""
-
-    stored: int
-    duplicates: int
-    set_aside: int
-    conflicting: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """How many rows were deleted of predictions and of outcomes, and how many values that were set aside."""
-
-    predictions: int = 0
-    outcomes: int = 0
-    set_aside: int = 0
-
-    def __add__(self, other: Deleted) -> Deleted:
-        return Deleted(
-            self.predictions + other.predictions, self.outcomes + other.outcomes, self.set_aside + other.set_aside
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Batches:
-    """The batches after the one of a number, up to and with that of another."""
-
-    after: int
-    until: int
-
-    @property
-    def sql(self) -> str:
-        """The condition that their rows fulfil."""
-        return f"arrival > {self.after} AND arrival <= {self.until}" if self.after else f"arrival <= {self.until}"
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What there is to summarise.
-
-    Attributes:
-        cursor: what to give the next time, to hear what came since; equal to the last one if nothing did.
-        some: whether there are any events at all.
-        by_rows: the starts of the grains that received predictions.
-        by_labels: those of the grains whose predictions received outcomes.
-        came: the batches that brought it; None where rows have no order of arrival.
-    """
-
-    cursor: str
-    some: bool
-    by_rows: list[datetime]
-    by_labels: list[datetime]
-    came: Batches | None = None
 
 
 class Log:
@@ -154,9 +78,9 @@ class Log:
         """
         features = {name: TYPES.get(column.kind, "VARCHAR") for name, column in config.stored.items()}
         fields, label = {**EVENT, **logged(config)}, label_type(config)
-        outcome = {**_OUTCOME, "label": label}
+        outcome = {**OUTCOME, "label": label}
         with self.backend.transaction():
-            for table, columns in ((_predictions, {**fields, **features}), (_outcomes, outcome), (_aside, _ASIDE)):
+            for table, columns in ((_predictions, {**fields, **features}), (_outcomes, outcome), (_aside, ASIDE)):
                 self.backend.create(table(model), {**columns, "arrival": "BIGINT"}, _KEYS[table])
             self.backend.run(f"CREATE TABLE IF NOT EXISTS {quoted(_arrivals(model))} (arrival BIGINT)")
             there = {name.lower(): (name, kind) for name, kind in self.backend.columns(_predictions(model)).items()}
@@ -166,7 +90,7 @@ class Log:
                     self.backend.add_column(_predictions(model), name, kind)
                 elif name in features and found != (name, kind):
                     raise StateError(
-                        f'the log of model "{model}" holds "{found[0]}" as {_KINDS[found[1]]} values, and the'
+                        f'the log of model "{model}" holds "{found[0]}" as {KINDS[found[1]]} values, and the'
                         f' configuration wants "{name}" as {config.columns[name].kind} ones; give the column another'
                         " name"
                     )
@@ -176,8 +100,8 @@ class Log:
                     f'the log of model "{model}" holds predictions of another task than {config.task}; give the model'
                     " another name"
                 )
-            for name in _OUTCOME.keys() - self.backend.columns(_outcomes(model)):
-                self.backend.add_column(_outcomes(model), name, _OUTCOME[name])
+            for name in OUTCOME.keys() - self.backend.columns(_outcomes(model)):
+                self.backend.add_column(_outcomes(model), name, OUTCOME[name])
         self._features[model], self._fields[model], self._label[model] = features, fields, label
         self._watched[model] = config.features
 
@@ -214,7 +138,7 @@ class Log:
         """
         aside: list[tuple[int, str, str]] = []
         columns = {
-            name: fitted(rows, name, kind, aside) for name, kind in {**_OUTCOME, "label": self._label[model]}.items()
+            name: fitted(rows, name, kind, aside) for name, kind in {**OUTCOME, "label": self._label[model]}.items()
         }
         _need(columns, ("request_id", "known_at"), f'outcome for model "{model}"')
         labels = columns["label"]

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from watchkeeper.store.backends import quoted
-from watchkeeper.store.log import UNITS, Deleted, Log, moment, tables
+from watchkeeper.store.layout import Deleted
+from watchkeeper.store.log import UNITS, Log, moment, tables
 
 Spans = Sequence[tuple[datetime, float]]
 """Up to when which share of the rows was kept, the earliest first; from the last one on all are there."""

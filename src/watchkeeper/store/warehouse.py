@@ -24,7 +24,8 @@ from watchkeeper.schema import ModelConfig
 from watchkeeper.settings import EventsConfig
 from watchkeeper.store.backends import BATCH, MEMORY, Rows, quoted, text
 from watchkeeper.store.fitting import fitted, table
-from watchkeeper.store.log import EVENT, SHAPES, TYPES, UNITS, Appended, Log, News, moment, tables
+from watchkeeper.store.layout import EVENT, SHAPES, TYPES, Appended, News
+from watchkeeper.store.log import UNITS, Log, moment, tables
 from watchkeeper.store.postgres import Postgres, readable
 from watchkeeper.tasks import label_type, logged
 from watchkeeper.windows import GRAINS, floor
