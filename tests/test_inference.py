@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from watchkeeper import inference
 from watchkeeper.errors import DataError
-from watchkeeper.schema import InferenceConfig, ModelConfig
+from watchkeeper.schema import ModelConfig
+from watchkeeper.settings import InferenceConfig
 
 MODEL = ModelConfig.model_validate({"columns": {"age": {"kind": "numeric"}, "city": {"kind": "categorical"}}})
 ONE = ModelConfig.model_validate({"columns": {"age": {"kind": "numeric"}}})

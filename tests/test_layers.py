@@ -17,7 +17,7 @@ PACKAGE = "watchkeeper"
 SOURCE = Path(__file__).parents[1] / "src" / PACKAGE
 
 LAYERS: dict[int, tuple[str, ...]] = {
-    0: ("errors", "events", "windows", "settings", "costs", "schema", "records", "tasks"),
+    0: ("errors", "events", "windows", "settings", "costs", "schema", "records", "kpis", "tasks"),
     1: ("stats", "stats.*"),
     2: (
         "profiles",

@@ -1,12 +1,14 @@
 """The shape of an event: what the client writes, the server accepts and the engine takes out of the inbox.
 
-An event is a plain dict that JSON can carry. A prediction and an outcome of it:
+An event is a plain dict that JSON can carry. A prediction, an outcome of it, and a KPI that came of it:
 
     {"kind": "prediction", "model": "delays", "request_id": "6f1c", "event_time": "2013-07-04T15:00:00+00:00",
      "version": "2", "variant": "champion", "entity_id": null, "prediction": 1, "score": 0.83, "latency_ms": 4.2,
      "cpu_ms": 3.9, "memory_mb": null, "gpu_memory_mb": null, "disk_mb": null, "cost": null, "status": "ok",
      "context": null, "features": {"distance": 733, "origin": "JFK"}}
     {"kind": "outcome", "model": "delays", "request_id": "6f1c", "label": 0, "known_at": "2013-07-05T08:00:00+00:00"}
+    {"kind": "kpi", "model": "delays", "request_id": "6f1c", "name": "refund", "value": 12.5,
+     "known_at": "2013-07-09T08:00:00+00:00"}
 
 Only the form is checked here. A value that does not fit its column (a word where a number belongs) is a matter for
 the log, which sets it aside. Standard library only: this runs in other people's serving processes.
@@ -28,6 +30,7 @@ Event = dict[str, Any]
 
 PREDICTION = "prediction"
 OUTCOME = "outcome"
+KPI = "kpi"
 
 RESOURCES = ("cpu_ms", "memory_mb", "gpu_memory_mb", "disk_mb", "cost")
 """What a prediction used: processor time, memory of the process and of the GPU, reading and writing, and money."""
@@ -46,6 +49,7 @@ _PREDICTION = (
     "context",
 )
 _OUTCOME = ("request_id", "label", "known_at", "source")
+_KPI = ("request_id", "name", "value", "known_at")
 
 SOURCES = ("explicit", "implicit", "delayed")
 """How a label is known: somebody said so (a rating, a correction), somebody acted so (a click, a skip), or time told
@@ -54,8 +58,16 @@ SOURCES = ("explicit", "implicit", "delayed")
 FIELDS: dict[str, tuple[str, ...]] = {
     PREDICTION: ("kind", "model", *_PREDICTION, "features"),
     OUTCOME: ("kind", "model", *_OUTCOME),
+    KPI: ("kind", "model", *_KPI),
 }
 """The keys of each kind of event, in the order they are written."""
+
+_NEEDED = {
+    PREDICTION: ("model", "request_id", "event_time", "features"),
+    OUTCOME: ("model", "request_id", "label", "known_at"),
+    KPI: ("model", *_KPI),
+}
+"""The keys that no event of a kind can be without."""
 
 RESERVED = frozenset(
     {*_PREDICTION, "arrival", "label", "grain_start", "recorded_at", "label_delay", "arrival_lag", "(hash)", "(label)"}
@@ -75,6 +87,9 @@ maps classes to probabilities is kept in such columns, among the features."""
 
 EARLIEST, LATEST = 1971, 2200
 """Years that an event can be of; a time outside them is a mistake of unit or zone."""
+
+MOST = 1e15
+"""No value of a KPI is as large: beyond it whole numbers cannot be told apart."""
 
 LONGEST = 256
 """Characters in a request id, an entity id, a version, a variant or a status."""
@@ -175,6 +190,33 @@ def outcome(
     }
 
 
+def kpi(model: str, request_id: str, name: str, value: object, *, known_at: datetime | str) -> Event:
+    """The event of a business value that belongs to a prediction.
+
+    Args:
+        name: of the KPI, as in the model's configuration.
+        value: a finite number; a truth value is 1 or 0.
+        known_at: when it became known, with a time zone. Of several values of a KPI for one request the one that
+            became known last counts.
+
+    Raises DataError, which names the field, for anything that has not this form.
+    """
+    number = plain(value)
+    number = int(number) if isinstance(number, bool) else number
+    if not isinstance(number, (int, float)):
+        raise DataError(f"value must be a finite number, found {_found(value)}; send a KPI only once it is known")
+    if abs(number) >= MOST:
+        raise DataError(f"value must be smaller than {MOST:g}, found {_found(value)}")
+    return {
+        "kind": KPI,
+        "model": _text("model", model),
+        "request_id": _text("request_id", request_id),
+        "name": _text("name", name),
+        "value": number,
+        "known_at": moment("known_at", known_at),
+    }
+
+
 def losses(model: str, client: str, dropped: Mapping[str, int]) -> Event:
     """What a client tells of the events that it had to give up.
 
@@ -220,18 +262,19 @@ def read(found: object, *, kind: str = "", model: str = "") -> Event:
             raise DataError(f'{name} is "{given[name]}", but the event was sent as one of "{wanted}"')
     kind = given.pop("kind", "")
     if not isinstance(kind, str) or kind not in FIELDS:
-        raise DataError(f'kind must be "{PREDICTION}" or "{OUTCOME}", found {_found(kind)}')
+        raise DataError(f'kind must be "{PREDICTION}", "{OUTCOME}" or "{KPI}", found {_found(kind)}')
     for name in given:
         if name not in FIELDS[kind]:
             raise DataError(f'a {kind} has no field "{name}"; {did_you_mean(name, FIELDS[kind], "its fields are")}')
-    needed = ("model", "request_id", "event_time", "features") if kind == PREDICTION else FIELDS[OUTCOME][1:-1]
-    for name in needed:
+    for name in _NEEDED[kind]:
         if given.get(name) is None:
             raise DataError(f"{name} is missing; every {kind} needs one")
     for name, value in given.items():
         single = name not in ("features", "context") and not (name == "score" and isinstance(value, Mapping))
         if single and isinstance(value, (Mapping, list)):
             raise DataError(f"{name} must be a single value, found a {type(value).__name__}")
+    if kind == KPI:
+        return kpi(given["model"], given["request_id"], given["name"], given["value"], known_at=given["known_at"])
     if kind == OUTCOME:
         known_at, source = given["known_at"], given.get("source")
         return outcome(given["model"], given["request_id"], given["label"], known_at=known_at, source=source)

@@ -17,7 +17,8 @@ from typing import Any
 
 from watchkeeper import events
 from watchkeeper.errors import DataError
-from watchkeeper.schema import InferenceConfig, ModelConfig
+from watchkeeper.schema import ModelConfig
+from watchkeeper.settings import InferenceConfig
 
 MOST = 100_000
 """Rows in one request."""

@@ -16,7 +16,7 @@ from watchkeeper.errors import StateError, did_you_mean
 from watchkeeper.incidents import ENGINE
 from watchkeeper.records import Action
 from watchkeeper.schema import Config, ModelConfig
-from watchkeeper.store import erasure, retention, spools
+from watchkeeper.store import erasure, kpis, retention, spools
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.layout import Deleted
 from watchkeeper.store.log import Log, tables
@@ -139,7 +139,7 @@ class Keeping:
         if before is not None:
             self._freeze(name, before)
             whole += self._told(name, "expired", before, now, retention.expire(self.log, name, before))
-        mature = floor(now - model.label_delay, grain)
+        mature = floor(now - model.longest_delay, grain)
         if wanted.keep is not None and self._summarised(name):
             with self.state.transaction() as tx:
                 spans = retention.after_thinning(samples(tx, name), mature, wanted.keep)
@@ -192,7 +192,8 @@ class Keeping:
         return True
 
     def _rewrite_log(self) -> None:
-        self.log.backend.rewrite([table for model in self.log.models() for table in tables(model)])
+        own, models = self.log.backend, self.log.models()
+        own.rewrite([table for model in models for table in (*tables(model), kpis.made(own, model))])
 
     # erasure
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from watchkeeper import late, monitors, summarising
+from watchkeeper import kpis, late, monitors, summarising
 from watchkeeper.errors import ConfigError
 from watchkeeper.history import History, run, seen
 from watchkeeper.metrics import fits
@@ -32,8 +32,8 @@ Due = Sequence[tuple[Watch, Window]]
 def measure(
     tx: Transaction, name: str, model: ModelConfig, watches: Sequence[Watch], now: datetime, config: str
 ) -> list[tuple[Watch, Point]]:
-    """Take every look that is due: those at the grains that ended since the last tick, and again those whose rows or
-    labels came late. A window is first looked at when the log covers all of it."""
+    """Take every look that is due: those at the grains that ended since the last tick, and again those whose rows,
+    labels or KPIs came late. A window is first looked at when the log covers all of it."""
     span, judged, ended = tx.span(name), tx.cursor(name, JUDGED), floor(now, model.grain_length)
     if span is None or (judged is None and span[0] >= ended):  # nothing yet, or nothing that has ended
         return []
@@ -43,7 +43,7 @@ def measure(
     due = [
         (watch, window)
         for watch in watches
-        for again in [late_rows | late_labels if watch.metric.labels and watch.early is None else late_rows]
+        for again in [late_rows | late_labels if _comes_late(watch, model) and watch.early is None else late_rows]
         for end in _ends(watch, model, last, horizon, again)
         for window in [_window(watch, model, end)]
         if window.start >= span[0]
@@ -115,7 +115,7 @@ def rolling(
     at = min(now, horizon + model.grain_length)  # a tick that is long past knew no later labels
     due = []
     for watch in (replace(watch, window=length, segment=segment) for watch in watches):
-        mature = horizon - (model.label_delay if watch.metric.labels else timedelta(0))
+        mature = horizon - _delay(watch, model)
         due += [(watch, Window(end - length, end)) for end in ends if end <= mature or (end in early and _waits(watch))]
     return [point for _, point in take(tx, name, model, due, at, config, _columns(model, due))]
 
@@ -197,4 +197,9 @@ def _ends(
 
 
 def _delay(watch: Watch, model: ModelConfig) -> timedelta:
-    return (watch.early or model.label_delay) if watch.metric.labels else timedelta(0)
+    return (watch.early or model.label_delay) if watch.metric.labels else kpis.wait(watch.column, model)
+
+
+def _comes_late(watch: Watch, model: ModelConfig) -> bool:
+    """Whether a look is at what comes after the predictions: labels, or a KPI."""
+    return watch.metric.labels or bool(kpis.kpi_of(watch.column, model.kpis))

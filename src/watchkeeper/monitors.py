@@ -28,6 +28,7 @@ from watchkeeper.metrics import (
     estimation,
     fairness,
     find,
+    kpis,
     load_plugins,
     multiclass,
     of_task,
@@ -68,6 +69,7 @@ BUILT_IN = (
     fairness,
     service,
     business,
+    kpis,
 )
 load_plugins()
 
@@ -250,6 +252,7 @@ def shown(config: ModelConfig) -> list[Watch]:
         )
         if name in known
     ]  # fmt: skip
+    wanted += [(name, f"{kpi}{m.kpi}") for kpi in config.kpis for name, m in known.items() if m.kpi is not None]
     return [
         Watch(known[name], column, kinds[column], config.grain_length, SHOWN)
         for name, column in wanted
@@ -268,9 +271,9 @@ def _check_baseline(monitor: MonitorConfig, metric: Metric) -> None:
         return
     if metric.needs_baseline:
         raise ConfigError(f"{metric.name} compares with the baseline by nature; leave relative out", ("relative",))
-    if metric.any_size and monitor.baseline is None:
+    if (metric.any_size or metric.kpi is not None) and monitor.baseline is None:
         raise ConfigError(
-            f"{metric.name} counts rows as they come, and the reference did not come over time;"
+            f"{metric.name} counts what comes over time, and the reference did not come over time;"
             " set baseline to a duration, such as 28d, or to how long ago, such as 7d ago",
             ("baseline",),
         )
@@ -283,6 +286,8 @@ def _columns(monitor: MonitorConfig, metric: Metric, config: ModelConfig) -> Ite
                 f"{metric.name} is of the whole model and takes no columns; leave columns out", ("columns",)
             )
         return [(metric.column, model_columns(config)[metric.column])]
+    if metric.kpi is not None:
+        return [(f"{name}{metric.kpi}", Kind.NUMERIC) for name in _kpis(monitor, metric, config)]
     features = config.features
     if monitor.columns is None or monitor.columns == "features":
         presence = metric.cause == "missing values"
@@ -305,6 +310,24 @@ def _columns(monitor: MonitorConfig, metric: Metric, config: ModelConfig) -> Ite
                 ("metric",),
             )
     return [(name, known[name]) for name in monitor.columns]
+
+
+def _kpis(monitor: MonitorConfig, metric: Metric, config: ModelConfig) -> Iterable[str]:
+    """The KPIs that a monitor looks at: those that it names, or all."""
+    if not config.kpis:
+        raise ConfigError(
+            f"{metric.name} is of KPIs and the model has none; add them to the model, such as kpis: {{revenue: {{unit:"
+            " EUR}}",
+            ("metric",),
+        )
+    named = (*config.kpis,) if monitor.columns is None else monitor.columns
+    if isinstance(named, str):
+        raise ConfigError(f"{metric.name} is of KPIs and not of features; leave columns out", ("columns",))
+    for name in named:
+        if name not in config.kpis:
+            hint = did_you_mean(name, config.kpis, "its KPIs are")
+            raise ConfigError(f'there is no KPI "{name}"; {hint}', ("columns",))
+    return named
 
 
 def _causes_exist(causes: Iterable[str]) -> None:

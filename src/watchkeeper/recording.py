@@ -155,8 +155,10 @@ class Recorder:
             rows = arrivals.together([self.protect(one).rows for _, one in found])
             if kind == events.PREDICTION:
                 taken = own.append(batch.model, rows, now)
-            else:
+            elif kind == events.OUTCOME:
                 taken = own.append_outcomes(batch.model, rows)
+            else:
+                taken = own.append_kpis(batch.model, rows)
         except (DataError, pa.ArrowInvalid, UnicodeError) as problem:
             if len(found) == 1:
                 self._reject(found[0][0], batch, str(problem), tick)
@@ -175,6 +177,8 @@ class Recorder:
 
     def protect(self, batch: arrivals.Batch) -> arrivals.Batch:
         """A batch as it may be stored: what the configuration calls sensitive is protected."""
+        if batch.kind == events.KPI:
+            return replace(batch, rows=privacy.protect_kpis(batch.rows, self.config.models[batch.model]))
         own = [name for name in batch.rows.column_names if name in (halves.SOURCE, halves.RECEIVED)]
         rows = privacy.protect(batch.rows.drop_columns(own), self.config.models[batch.model], self.keys)
         for name in own:

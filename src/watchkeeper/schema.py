@@ -20,13 +20,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from watchkeeper.costs import Costs, CostsConfig, Word, check_classes, word
 from watchkeeper.errors import ConfigError, did_you_mean
-from watchkeeper.events import FIELDS, RESERVED, SCORES, score_of
+from watchkeeper.events import FIELDS, KPI, RESERVED, SCORES, score_of
 from watchkeeper.records import Severity
 from watchkeeper.settings import (
+    KPI_NAME,
     AuditConfig,
     Duration,
     EventsConfig,
+    InferenceConfig,
     KeyConfig,
+    KpiConfig,
     PrivacyConfig,
     RetentionConfig,
     StoreConfig,
@@ -388,22 +391,6 @@ class RolloutConfig(Strict):
         return self
 
 
-class InferenceConfig(Strict):
-    """How the requests and answers that an inference server reports become predictions.
-
-    `service` is the inference service that runs the model; the model's own name, if not given. `score` and `prediction`
-    name the outputs (or the keys of each answer) that hold them, and `score_index` says which of several values of a
-    row is the score, counted from 0; all three are only needed where an answer leaves a choice. A half of a prediction
-    waits for so long as `wait` for the other one.
-    """
-
-    service: str = ""
-    score: str = ""
-    score_index: int | None = Field(default=None, ge=0)
-    prediction: str = ""
-    wait: Duration = timedelta(minutes=10)
-
-
 class ModelConfig(Strict):
     """A model: its task, its columns, how its time is cut, and what is watched.
 
@@ -424,6 +411,8 @@ class ModelConfig(Strict):
     the reference holds most often are segments of their own, such as `country=NL`, and stay so; all others are
     `country=(other)`, and rows without a value `country=(missing)`. Monitors that say `segments: true` look at them;
     where there are no `monitors`, the default ones do. A segment is not looked at for its own columns.
+
+    `kpis` are the business values that are logged for predictions, after them, such as `revenue`.
     """
 
     task: Task = Task.BINARY
@@ -445,6 +434,7 @@ class ModelConfig(Strict):
     rollout: RolloutConfig = RolloutConfig()
     fallback_score: float | None = Field(default=None, ge=0, le=1)
     inference: InferenceConfig = InferenceConfig()
+    kpis: dict[str, KpiConfig] = Field(default={})
     privacy: PrivacyConfig = PrivacyConfig()
     retention: RetentionConfig = RetentionConfig()
     events: EventsConfig | None = None
@@ -457,6 +447,7 @@ class ModelConfig(Strict):
         _differ_beyond_case(self.columns, "features")
         self._fits_task()
         self._segments_fit()
+        self._kpis_fit()
         for severity in Severity:
             if self.alarm_budget.get(severity, 0) <= 0:
                 raise ValueError(f"alarm_budget needs a number above 0 for {severity}")
@@ -544,9 +535,24 @@ class ModelConfig(Strict):
             except ConfigError as problem:
                 raise ConfigError(str(problem), ("costs", *problem.path)) from None
 
+    def _kpis_fit(self) -> None:
+        for name, kpi in self.kpis.items():
+            if not KPI_NAME.fullmatch(name) or name.lower() in {*RESERVED, *map(str.lower, self.columns), *ERRORS}:
+                raise ConfigError(
+                    "a KPI is named by a letter and up to 39 letters, digits, - and _, and not like a feature or a"
+                    f' field of an event; rename "{name}"',
+                    ("kpis", name),
+                )
+            if kpi.delay % self.grain_length:
+                raise ConfigError(f"must be a multiple of the grain {self.grain}", ("kpis", name, "delay"))
+        _differ_beyond_case(self.kpis, "KPIs")
+        if self.kpis and self.events:
+            raise ConfigError("are logged for predictions that are logged too; leave events or kpis out", ("kpis",))
+
     def _table_fits(self, events: EventsConfig) -> None:
         """What others keep cannot be protected or deleted here."""
-        fields = [name for kind in FIELDS.values() for name in kind if name not in ("kind", "model", "features")]
+        kinds = [fields for kind, fields in FIELDS.items() if kind != KPI]
+        fields = [name for kind in kinds for name in kind if name not in ("kind", "model", "features")]
         fields += map(score_of, self.classes)
         for name in events.columns:
             if name not in (known := [*fields, *self.stored]):
@@ -569,12 +575,13 @@ class ModelConfig(Strict):
             )
 
     def _rows_stay_long_enough(self) -> None:
-        age, needed = self.retention.age, self.label_delay + self.grain_length
+        age, needed = self.retention.age, self.longest_delay + self.grain_length
         if age is not None and age % self.grain_length:
             raise ConfigError(f"age must be a multiple of the grain {self.grain}", ("retention", "age"))
         if age is not None and age < needed:
             raise ConfigError(
-                f"rows must stay at least {show_duration(needed)}, label_delay and a grain, or labels find no rows;"
+                f"rows must stay at least {show_duration(needed)}, label_delay (or that of a KPI) and a grain, or what"
+                " comes late finds no rows;"
                 f" found {show_duration(age)}",
                 ("retention", "age"),
             )
@@ -584,6 +591,11 @@ class ModelConfig(Strict):
                 f" train_on of retrain; found {show_duration(age)}",
                 ("retention", "age"),
             )
+
+    @property
+    def longest_delay(self) -> timedelta:
+        """How long it takes until all is known of a prediction: its label and its KPIs."""
+        return max([self.label_delay, *(kpi.delay for kpi in self.kpis.values())])
 
     @cached_property
     def stored(self) -> dict[str, ColumnConfig]:

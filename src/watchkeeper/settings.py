@@ -37,6 +37,36 @@ class UnlabelledConfig(Strict):
     after: Duration
 
 
+class InferenceConfig(Strict):
+    """How the requests and answers that an inference server reports become predictions.
+
+    `service` is the inference service that runs the model; the model's own name, if not given. `score` and `prediction`
+    name the outputs (or the keys of each answer) that hold them, and `score_index` says which of several values of a
+    row is the score, counted from 0; all three are only needed where an answer leaves a choice. A half of a prediction
+    waits for so long as `wait` for the other one.
+    """
+
+    service: str = ""
+    score: str = ""
+    score_index: int | None = Field(default=None, ge=0)
+    prediction: str = ""
+    wait: Duration = timedelta(minutes=10)
+
+
+KPI_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+
+
+class KpiConfig(Strict):
+    """A business value that is logged for predictions once it is known: revenue, a click, a refund, minutes watched.
+
+    `unit` is what it is counted in, such as EUR. `delay` is how long it takes to be known: it is looked at that much
+    later than other columns, and one that comes later still counts.
+    """
+
+    unit: str = Field(default="", max_length=20)
+    delay: Duration = timedelta(days=1)
+
+
 class PrivacyConfig(Strict):
     """What is kept of a model's fields that are no features.
 

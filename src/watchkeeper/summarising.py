@@ -44,15 +44,19 @@ def summarise(tx: Transaction, own: Log, name: str, model: ModelConfig, now: dat
     if not tx.grids(name) and not _enough_for_grids(own, name, model, now):
         return 0
     all_anew = _freeze(tx, own, name, model, news.came, segments=bool(fresh))
+    kpis_anew = _freeze_kpis(tx, own, name, model)
     since = keeping.whole_from(tx, name)
     if news.came and (too_late := own.arrived(name, news.came.after, since)):
         tx.add_counts(name, {"too late": too_late})
     [again] = keeping.to_count(tx, name, ())
-    by_rows, by_labels = keeping.to_count(tx, name, news.by_rows, news.by_labels)
-    every = [at for at in own.touched(name, 0, model.grain)[0] if at >= since] if all_anew else []
+    by_rows, by_labels, by_kpis = keeping.to_count(tx, name, news.by_rows, news.by_labels, news.by_kpis)
+    there = own.touched(name, 0, model.grain)[0] if all_anew or kpis_anew else []
+    there = [at for at in there if at >= since]
     counting = _Counting(tx, own, name, model, news.came)
-    counting.count(by_rows, by_labels, again, every)
-    added = [{*old, *new} for old, new in zip(late(tx, name), ([*by_rows, *again], by_labels), strict=True)]
+    counting.count(by_rows, by_labels, again, there if all_anew else [])
+    counting.count_kpis({*by_rows, *again, *by_kpis, *there})
+    new_ones = ([*by_rows, *again], [*by_labels, *by_kpis])
+    added = [{*old, *new} for old, new in zip(late(tx, name), new_ones, strict=True)]
     tx.set_cursor(name, LATE, json.dumps([sorted(at.isoformat() for at in kind) for kind in added]))
     tx.set_cursor(name, ARRIVAL, news.cursor)
     tx.set_cursor(name, PARTED, json.dumps(model.segmentations))
@@ -60,7 +64,7 @@ def summarise(tx: Transaction, own: Log, name: str, model: ModelConfig, now: dat
 
 
 def late(tx: Transaction, name: str) -> list[set[datetime]]:
-    """The grains summarised again and not yet judged again: for new rows, and for new labels."""
+    """The grains summarised again and not yet judged again: for new rows, and for new labels and KPIs."""
     found = json.loads(tx.cursor(name, LATE) or "[[], []]")
     return [{datetime.fromisoformat(at) for at in kind} for kind in found]
 
@@ -86,6 +90,13 @@ def _freeze(tx: Transaction, own: Log, name: str, model: ModelConfig, came: Batc
     if segments:
         tx.put_segmentations(name, traffic.first_segments(model, own.first_rows(name)))
     return segments or bool(answers)
+
+
+def _freeze_kpis(tx: Transaction, own: Log, name: str, model: ModelConfig) -> bool:
+    """Give KPIs that lack them their grids; whether there are new ones, by which all grains are to be counted."""
+    found = traffic.first_kpi_grids(name, model, tx.grids(name), own) if model.kpis else {}
+    tx.put_grids(name, found)
+    return bool(found)
 
 
 def _enough_for_grids(own: Log, name: str, model: ModelConfig, now: datetime) -> bool:
@@ -124,7 +135,7 @@ class _Counting:
 
     def __init__(self, tx: Transaction, own: Log, name: str, model: ModelConfig, came: Batches | None) -> None:
         self._tx, self._own, self._name, self._grain, self._came = tx, own, name, model.grain, came
-        self._length = model.grain_length
+        self._length, self._model = model.grain_length, model
         self._plans = traffic.plans(model, tx.grids(name), tx.vocabularies(name))
         self._segments = traffic.segments(tx, name, model)
         self._moved = traffic.moved_by_labels(self._plans)  # labels change the counts by label alone
@@ -147,6 +158,12 @@ class _Counting:
             unclear = self._add([at for at in by_rows if at not in whole], [at for at in by_labels if at not in whole])
         self._count_whole(sorted(unclear), self._moved)
         self._count_whole(sorted(whole), self._plans)
+
+    def count_kpis(self, grains: Iterable[datetime]) -> None:
+        """Count the columns of KPIs in grains whose rows or KPIs have changed. They are counted whole: what a user's
+        predictions come to does not add up."""
+        if plans := traffic.kpi_plans(self._model, self._tx.grids(self._name)):
+            self._count_whole(sorted(grains), plans)
 
     def _otherwise(self, touched: set[datetime], came: Batches, all_anew: bool) -> list[datetime]:
         """Those of the touched grains whose rows were counted otherwise than rows are now; they will not be then."""

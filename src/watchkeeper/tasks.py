@@ -7,6 +7,7 @@ and label.
 
 from __future__ import annotations
 
+from watchkeeper import kpis
 from watchkeeper.events import RESOURCES, score_of
 from watchkeeper.schema import ERRORS, Kind, ModelConfig, Task
 
@@ -24,11 +25,12 @@ _LOGGED = {Task.BINARY: "INTEGER", Task.MULTICLASS: "VARCHAR", Task.REGRESSION: 
 
 def model_columns(config: ModelConfig) -> dict[str, Kind]:
     """The columns that a model has beside its features and that are watched, with their kinds."""
+    own = {**SERVICE, **dict.fromkeys(kpis.columns(config), Kind.NUMERIC)}
     if config.task is Task.BINARY:
-        return {"score": Kind.NUMERIC, **SERVICE}
+        return {"score": Kind.NUMERIC, **own}
     if config.task is Task.MULTICLASS:
-        return {"prediction": Kind.CATEGORICAL, **dict.fromkeys(score_columns(config), Kind.NUMERIC), **SERVICE}
-    return {"prediction": Kind.NUMERIC, **dict.fromkeys(known_with_label(config), Kind.NUMERIC), **SERVICE}
+        return {"prediction": Kind.CATEGORICAL, **dict.fromkeys(score_columns(config), Kind.NUMERIC), **own}
+    return {"prediction": Kind.NUMERIC, **dict.fromkeys(known_with_label(config), Kind.NUMERIC), **own}
 
 
 def known_with_label(config: ModelConfig) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from watchkeeper import incidents, rollouts, timeline
+from watchkeeper import incidents, kpis, rollouts, timeline
 from watchkeeper.errors import ConflictError, DataError, ModelError, StateError
 from watchkeeper.incidents import ENGINE
 from watchkeeper.late import fill
@@ -58,6 +58,8 @@ RESOURCE_GRIDS = {
 VARIANTS = ("candidate", "champion", "fallback")
 TIMES = {LABEL_DELAY: Grid.logarithmic(1.0, 32_000_000.0), ARRIVAL_LAG: Grid.logarithmic(0.001, 1_000_000.0)}
 """What is summarised of how predictions and labels come, in seconds: up to a year, and up to eleven days."""
+KPI_DELAY = TIMES[LABEL_DELAY]
+"""The grid of how long KPIs take, in seconds."""
 
 
 def plans(model: ModelConfig, grids: dict[str, Grid], known: dict[str, tuple[str, ...]] | None = None) -> list[Plan]:
@@ -88,6 +90,25 @@ def plans(model: ModelConfig, grids: dict[str, Grid], known: dict[str, tuple[str
         Plan("variant", Kind.CATEGORICAL, None, known=VARIANTS),
         *(Plan(name, Kind.NUMERIC, grid) for name, grid in TIMES.items()),
     ]
+
+
+def kpi_plans(model: ModelConfig, grids: dict[str, Grid]) -> list[Plan]:
+    """How the columns of a model's KPIs are summarised, those that have a grid."""
+    return [Plan(name, Kind.NUMERIC, grids[name]) for name in kpis.columns(model) if name in grids]
+
+
+def first_kpi_grids(name: str, model: ModelConfig, grids: dict[str, Grid], log: Log) -> dict[str, Grid]:
+    """The grids that KPIs lack and that what is logged gives: of those with `FEW` values, and with `FEW` sums of a user
+    in a grain."""
+    found: dict[str, Grid] = {}
+    for kpi in model.kpis:
+        if kpi in grids and kpi + kpis.PER_USER in grids:
+            continue
+        for rows in log.first_kpis(name, kpi, model.grain):
+            (column,) = rows.column_names
+            if column not in grids and rows.num_rows >= FEW:
+                found |= {kpi + kpis.DELAY: KPI_DELAY, **_answer_grids([column], rows)}
+    return found
 
 
 def _of_task(model: ModelConfig, grids: dict[str, Grid]) -> list[Plan]:

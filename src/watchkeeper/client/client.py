@@ -1,8 +1,8 @@
-"""The logging client: predictions and labels from a serving process to watchkeeper.
+"""The logging client: predictions, labels and KPIs from a serving process to watchkeeper.
 
 It runs in other people's programs, so it is light (standard library only), never waits for the network or the disk
-in `log` and `label`, and never raises there. What the caller's thread does is to copy and to append; a thread of the
-client's own checks, writes as JSON and sends.
+in `log`, `label` and `kpi`, and never raises there. What the caller's thread does is to copy and to append; a thread
+of the client's own checks, writes as JSON and sends.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ _FIELDS = (
 
 
 class Client:
-    """Logs the predictions of one model, and later their labels.
+    """Logs the predictions of one model, and later their labels and what came of them.
 
         with Client("./store", model="delays", version="3") as client:
             request_id = client.log({"distance": 733, "origin": "JFK"}, score=0.83)
             client.label(request_id, 1)
+            client.kpi(request_id, "refund", 12.5)
 
     Events wait in memory and are sent by a thread of the client's own, each second or as soon as 500 wait. Until then
     they are lost if the process is killed; what was logged before a `flush` that returned True is not. `close` is
@@ -52,8 +53,8 @@ class Client:
 
     Nothing here raises into the caller once the client is made. An event that is none, such as one without a zone in
     its time, is dropped, counted in `stats` by reason, and a warning is logged, once a minute at most. With `strict`,
-    which is meant for tests, `log` and `label` raise DataError at once, and `flush` and `close` raise DeliveryError for
-    what could not be delivered.
+    which is meant for tests, `log`, `label` and `kpi` raise DataError at once, and `flush` and `close` raise
+    DeliveryError for what could not be delivered.
 
     May be used from many threads, and in a coroutine: `log` never waits; await `aflush`. After a fork the child begins
     with an empty buffer; what waited is the parent's.
@@ -268,6 +269,46 @@ class Client:
                 raise
             self._sender.drop(INVALID, _length(request_ids), words_of(problem), early=True)
 
+    def kpi(self, request_id: str, name: str, value: object, known_at: datetime | None = None) -> None:
+        """Log a business value that a prediction has led to: revenue, a click, a refund, minutes watched.
+
+        Args:
+            name: of the KPI, as in the model's configuration.
+            value: a number, or whether it happened.
+            known_at: since when this is known, with a time zone; now if not given. Of several values the one that
+                became known last counts.
+
+        With `strict`, raises DataError for what is no KPI.
+        """
+        item = (request_id, name, value, known_at, events.KPI, time.time_ns())
+        self._sender.waiting.append(self._line(item) if self._strict else item)
+        self._sender.attend()
+
+    def kpi_many(
+        self,
+        request_ids: Sequence[str],
+        name: str | Sequence[str],
+        values: Sequence[object],
+        known_at: datetime | None = None,
+    ) -> None:
+        """Log business values of many predictions.
+
+        Args:
+            request_ids, values: for each prediction one.
+            name: of the KPI, of all or of each.
+            known_at: since when all of this is known, with a time zone; now if not given.
+        """
+        try:
+            each = {} if isinstance(name, str) else {"name": name}
+            columns, length = columns_of({"request_id": request_ids, "value": values, **each})
+            fields: dict[str, Any] = {"known_at": datetime.now(UTC) if known_at is None else known_at}
+            fields |= {"name": name} if isinstance(name, str) else {}
+            self._add_rows(Rows(self._model, events.KPI, columns, fields, length))
+        except Exception as problem:
+            if self._strict:
+                raise
+            self._sender.drop(INVALID, _length(request_ids), words_of(problem), early=True)
+
     def prediction(self, features: Mapping[str, object] | None = None, **fields: Any) -> Prediction:
         """A prediction to be made in a `with` block (or `async with`), measured, and logged at its end.
 
@@ -312,6 +353,9 @@ class Client:
             request_id, value, known_at, source, now = item
             known_at = known_at or _moment(now)
             return line(events.outcome(self._model, request_id, value, known_at=known_at, source=source))
+        if len(item) == 6:
+            request_id, name, value, known_at, _, now = item
+            return line(events.kpi(self._model, request_id, name, value, known_at=known_at or _moment(now)))
         given = dict(zip(_FIELDS, item, strict=False))
         if given["event_time"] is None:
             given["event_time"] = _moment(item[-1])

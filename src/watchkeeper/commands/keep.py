@@ -51,7 +51,8 @@ def _tell(done: Erasure) -> None:
     for name, gone in done.deleted.items():
         out.print(
             f"{escaped(name)}: {words.count(gone.predictions, 'prediction')},"
-            f" {words.count(gone.outcomes, 'outcome')} and {words.count(gone.set_aside, 'value')} set aside deleted"
+            f" {words.count(gone.outcomes, 'outcome')}, {words.count(gone.kpis, 'KPI')} and"
+            f" {words.count(gone.set_aside, 'value')} set aside deleted"
         )
     state = done.state
     out.print(

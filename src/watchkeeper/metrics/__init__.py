@@ -35,6 +35,7 @@ class Metric:
         beside: the columns that it needs beside its own; one that ends with a colon stands for all that begin with it.
         baseline_labels: whether it needs the baseline's labels, though the baseline is not what it compares with.
         since_crowned: whether it looks at every grain since the champion was crowned, by label.
+        kpi: for a metric of KPIs, what follows the name of a KPI in the name of the column that it looks at.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Metric:
     baseline_labels: bool = False
     groups: tuple[str, ...] = ()
     since_crowned: bool = False
+    kpi: str | None = None
 
     @property
     def waits(self) -> bool:
@@ -96,6 +98,7 @@ def metric(
     baseline_labels: bool = False,
     groups: tuple[str, ...] = (),
     since_crowned: bool = False,
+    kpi: str | None = None,
 ) -> Callable[[Compute], Compute]:
     """Register a function as the metric of its own name. Without `tasks` it fits them all; on the score, only binary
     classifiers."""
@@ -105,7 +108,7 @@ def metric(
         fitting = frozenset(tasks or ([Task.BINARY] if column == "score" else Task))
         made = Metric(
             name, title, cause, frozenset(kinds), column, needs_baseline, labels, any_size, unit, compute, costs,
-            fitting, beside, baseline_labels, groups, since_crowned,
+            fitting, beside, baseline_labels, groups, since_crowned, kpi,
         )  # fmt: skip
         METRICS.setdefault(name, made)
         for task in fitting:

@@ -25,7 +25,11 @@ from watchkeeper.server.services import RequestError
 
 _TEXTS: dict[str, str | None] = {"version": "", "variant": "champion", "status": "ok", "entity_id": None}
 """The fields that are words, and what stands for none."""
-_NEEDED = {events.PREDICTION: ("request_id", "event_time"), events.OUTCOME: ("request_id", "label", "known_at")}
+_NEEDED = {
+    events.PREDICTION: ("request_id", "event_time"),
+    events.OUTCOME: ("request_id", "label", "known_at"),
+    events.KPI: ("request_id", "name", "value", "known_at"),
+}
 
 
 def from_arrow(body: bytes, kind: str) -> Found:
@@ -92,7 +96,7 @@ def from_table(found: pa.Table, kind: str) -> Found:
     rejected: dict[int, str] = {}
     columns["request_id"] = _words(columns["request_id"], "request_id")
     _reject(rejected, pc.fill_null(pc.equal(columns["request_id"], ""), True), "request_id is missing")
-    moment = "known_at" if kind == events.OUTCOME else "event_time"
+    moment = "event_time" if kind == events.PREDICTION else "known_at"
     columns[moment] = _moments(columns[moment], moment, rejected)
     if kind == events.OUTCOME:
         _reject(rejected, pc.is_null(columns["label"]), "label is missing; send an outcome only once it is known")
@@ -100,6 +104,10 @@ def from_table(found: pa.Table, kind: str) -> Found:
             columns["source"] = _words(columns["source"], "source")
             other = pc.invert(pc.is_in(columns["source"], pa.array([None, *events.SOURCES])))
             _reject(rejected, other, f"source must be one of {', '.join(events.SOURCES)}")
+    elif kind == events.KPI:
+        columns["name"] = _words(columns["name"], "name")
+        _reject(rejected, pc.fill_null(pc.equal(columns["name"], ""), True), "name is missing; every kpi needs one")
+        columns["value"] = _numbers(columns["value"], rejected)
     else:
         for name, otherwise in _TEXTS.items():
             if name in columns:
@@ -111,7 +119,7 @@ def from_table(found: pa.Table, kind: str) -> Found:
         if "context" in columns:
             columns["context"] = _words(columns["context"], "context")
             _context(columns["context"], rejected)
-    for name in ("request_id", *_TEXTS):
+    for name in ("request_id", *(_TEXTS if kind == events.PREDICTION else ("name",))):
         if name in columns:
             length = pc.utf8_length(columns[name])
             long = pc.fill_null(pc.greater(length, events.LONGEST), False)
@@ -157,9 +165,9 @@ def _columns_are_plain(schema: pa.Schema, kind: str) -> None:
             raise RequestError(
                 400, f'a column is called "{name}", which no feature can be', "rename it, or leave it out"
             )
-        if kind == events.OUTCOME and name not in events.FIELDS[kind]:
+        if kind != events.PREDICTION and name not in events.FIELDS[kind]:
             hint = did_you_mean(name, _NEEDED[kind], "its fields are")
-            raise RequestError(400, f'an outcome has no field "{name}"', hint)
+            raise RequestError(400, f'an event of the kind {kind} has no field "{name}"', hint)
     for column in schema:
         if not _is_plain(column.type):
             raise RequestError(
@@ -197,6 +205,19 @@ def _words(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     if not (_is_text(kind) or pa.types.is_null(kind) or name == "entity_id"):
         raise RequestError(400, f'the column "{name}" holds {kind}; it must hold strings', "cast it")
     return column.cast(pa.string())
+
+
+def _numbers(column: pa.ChunkedArray, rejected: dict[int, str]) -> pa.ChunkedArray | pa.Array:
+    """The values of KPIs; those that are missing, not finite or too large are rejected."""
+    kind = column.type
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
+    if not any(is_one(kind) for is_one in kinds):
+        raise RequestError(400, f'the column "value" holds {kind}; it must hold numbers', "cast it")
+    numbers = (column.cast(pa.int8()) if pa.types.is_boolean(kind) else column).cast(pa.float64(), safe=False)
+    _reject(rejected, pc.is_null(numbers), "value is missing; send a KPI only once it is known")
+    small = pc.and_(pc.is_finite(numbers), pc.less(pc.abs(numbers), events.MOST))
+    _reject(rejected, pc.invert(small), f"value must be a finite number smaller than {events.MOST:g}")
+    return numbers
 
 
 def _moments(column: pa.ChunkedArray, name: str, rejected: dict[int, str]) -> pa.ChunkedArray | pa.Array:

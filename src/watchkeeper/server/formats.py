@@ -36,6 +36,7 @@ Value = int | float | str | bool | None
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=events.LONGEST)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Words = Annotated[str, msgspec.Meta(max_length=events.LONGEST)]
+Number = Annotated[float, msgspec.Meta(gt=-events.MOST, lt=events.MOST)]
 
 
 class Prediction(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -72,6 +73,17 @@ class Outcome(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     source: Literal["explicit", "implicit", "delayed"] | None = None
 
 
+class Kpi(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A KPI as it is sent, the way most are."""
+
+    request_id: Id
+    name: Id
+    value: Number
+    known_at: Moment
+    kind: str = events.KPI
+    model: str | None = None
+
+
 class Predictions(msgspec.Struct, forbid_unknown_fields=True):
     events: list[Prediction]
 
@@ -80,7 +92,11 @@ class Outcomes(msgspec.Struct, forbid_unknown_fields=True):
     events: list[Outcome]
 
 
-Row = Prediction | Outcome
+class Kpis(msgspec.Struct, forbid_unknown_fields=True):
+    events: list[Kpi]
+
+
+Row = Prediction | Outcome | Kpi
 
 
 @dataclass(slots=True)
@@ -111,6 +127,7 @@ class Found:
 _TYPES: dict[str, tuple[Any, Any]] = {
     events.PREDICTION: (Prediction, Predictions),
     events.OUTCOME: (Outcome, Outcomes),
+    events.KPI: (Kpi, Kpis),
 }
 _ONE, _MANY, _LIST = (
     {kind: msgspec.json.Decoder(shape(*types)) for kind, types in _TYPES.items()}
@@ -174,7 +191,7 @@ def _checked(rows: list[Any], kind: str, model: str) -> Found:
         and _sound(row.event_time if isinstance(row, Prediction) else row.known_at)
         for row in rows
     ):
-        if kind == events.OUTCOME:
+        if kind != events.PREDICTION:
             return _found(rows, kind, ())
         names = rows[0].features.keys() if rows else ()
         plain = all(
@@ -212,8 +229,9 @@ def _one_by_one(found: list[Any], kind: str, model: str) -> Found:
 
 
 def _row(event: events.Event) -> Row:
-    if event["kind"] == events.OUTCOME:
-        return Outcome(**event | {"known_at": datetime.fromisoformat(event["known_at"])})
+    if event["kind"] != events.PREDICTION:
+        made = Outcome if event["kind"] == events.OUTCOME else Kpi
+        return made(**event | {"known_at": datetime.fromisoformat(event["known_at"])})
     return Prediction(**event | {"event_time": datetime.fromisoformat(event["event_time"])})
 
 
@@ -236,10 +254,9 @@ _PLAIN = tuple(
 
 def table(kind: str, rows: Sequence[Any], names: tuple[str, ...]) -> pa.Table:
     """Rows of JSON as columns: the fields, and the features `names`."""
-    if kind == events.OUTCOME:
-        columns = fitting.table(
-            {name: [getattr(row, name) for row in rows] for name in ("request_id", "label", "source")}
-        )
+    if kind != events.PREDICTION:
+        fields = [name for name in events.FIELDS[kind] if name not in ("kind", "model", "known_at")]
+        columns = fitting.table({name: [getattr(row, name) for row in rows] for name in fields})
         return columns.append_column("known_at", pa.array([row.known_at for row in rows], TIME))
     features = [row.features for row in rows]
     columns = fitting.table(

@@ -1,4 +1,4 @@
-"""The way in for events: predictions and outcomes over HTTP, safely on disk before they are acknowledged."""
+"""The way in for events: predictions, outcomes and KPIs over HTTP, safely on disk before they are acknowledged."""
 
 from __future__ import annotations
 
@@ -64,6 +64,17 @@ _EVENT = {
             "known_at": {"type": "string", "format": "date-time"},
         },
     },
+    events.KPI: {
+        "type": "object",
+        "required": ["request_id", "name", "value", "known_at"],
+        "additionalProperties": False,
+        "properties": {
+            "request_id": {"type": "string", "minLength": 1, "maxLength": events.LONGEST},
+            "name": {"type": "string", "minLength": 1, "maxLength": events.LONGEST},
+            "value": {"type": ["number", "boolean"]},
+            "known_at": {"type": "string", "format": "date-time"},
+        },
+    },
 }
 
 
@@ -94,6 +105,14 @@ async def outcomes(model: str, request: Request) -> Response:
     """Take in outcomes: `{"events": [{"request_id", "label", "known_at"}]}`, or in another form that predictions can
     have. Answers as for predictions."""
     return await _take_in(events.OUTCOME, model, request)
+
+
+@router.post("/kpis", openapi_extra=_described(events.KPI))
+async def kpis(model: str, request: Request) -> Response:
+    """Take in KPIs, business values that predictions have led to: `{"events": [{"request_id", "name", "value",
+    "known_at"}]}`, or in another form that predictions can have. Answers as for predictions. A `name` that the model's
+    `kpis` do not have is set aside."""
+    return await _take_in(events.KPI, model, request)
 
 
 class Losses(BaseModel):

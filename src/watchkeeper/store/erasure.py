@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from watchkeeper import records
 from watchkeeper.errors import StateError
 from watchkeeper.profiles import Profile
-from watchkeeper.store import arrivals, halves
+from watchkeeper.store import arrivals, halves, kpis
 from watchkeeper.store.backends import overwrite, quoted, text
 from watchkeeper.store.inbox import Inbox
 from watchkeeper.store.layout import Deleted
@@ -86,6 +86,7 @@ def requests_of(log: Log, model: str, names: Sequence[str]) -> frozenset[str]:
     """The ids of a subject's requests: rows of predictions and values set aside that hold one of its names."""
     traces = Traces(tuple(names))
     p, o, aside = tables(model)
+    k = kpis.made(log.backend, model)
     columns = [
         column for column, kind in log.backend.columns(p).items() if kind == "VARCHAR" and column not in _NOT_PERSONAL
     ]
@@ -93,6 +94,7 @@ def requests_of(log: Log, model: str, names: Sequence[str]) -> frozenset[str]:
         f"SELECT request_id FROM {quoted(p)} WHERE {' OR '.join(_holds(c, traces) for c in columns)}"
         f" UNION SELECT request_id FROM {quoted(aside)} WHERE {_holds('value', traces)}"
         f" UNION SELECT request_id FROM {quoted(o)} WHERE {_holds('request_id', traces)}"
+        f" UNION SELECT request_id FROM {quoted(k)} WHERE {_holds('request_id', traces)}"
     )
     return frozenset(row[0] for row in found)
 
@@ -117,7 +119,7 @@ def grains_of(log: Log, model: str, grain: str, requests: Iterable[str]) -> list
 
 
 def erase_rows(log: Log, model: str, requests: Iterable[str]) -> Deleted:
-    """Delete the predictions, outcomes and set-aside values of requests."""
+    """Delete the predictions, outcomes, KPIs and set-aside values of requests."""
     with log.backend.known(_REQUESTS, _ids(requests)):
         return log.delete(model, _CHOSEN, _CHOSEN)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,6 +24,7 @@ EVENT = {
     "recorded_at": "TIMESTAMP",
 }
 OUTCOME = {"request_id": "VARCHAR", "label": "INTEGER", "known_at": "TIMESTAMP", "source": "VARCHAR"}
+KPI = {"request_id": "VARCHAR", "name": "VARCHAR", "value": "DOUBLE", "known_at": "TIMESTAMP"}
 ASIDE = {"request_id": "VARCHAR", "name": "VARCHAR", "value": "VARCHAR"}
 TYPES = {Kind.NUMERIC: "DOUBLE", Kind.DURATION: "DOUBLE", Kind.DATETIME: "TIMESTAMP"}
 KINDS = {"DOUBLE": Kind.NUMERIC, "VARCHAR": Kind.CATEGORICAL, "TIMESTAMP": Kind.DATETIME}
@@ -42,15 +44,19 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """How many rows were deleted of predictions and of outcomes, and how many values that were set aside."""
+    """How many rows were deleted of predictions, of outcomes and of KPIs, and how many values that were set aside."""
 
     predictions: int = 0
     outcomes: int = 0
     set_aside: int = 0
+    kpis: int = 0
 
     def __add__(self, other: Deleted) -> Deleted:
         return Deleted(
-            self.predictions + other.predictions, self.outcomes + other.outcomes, self.set_aside + other.set_aside
+            self.predictions + other.predictions,
+            self.outcomes + other.outcomes,
+            self.set_aside + other.set_aside,
+            self.kpis + other.kpis,
         )
 
 
@@ -76,6 +82,7 @@ class News:
         some: whether there are any events at all.
         by_rows: the starts of the grains that received predictions.
         by_labels: those of the grains whose predictions received outcomes.
+        by_kpis: those of the grains whose predictions received KPIs.
         came: the batches that brought it; None where rows have no order of arrival.
     """
 
@@ -84,3 +91,4 @@ class News:
     by_rows: list[datetime]
     by_labels: list[datetime]
     came: Batches | None = None
+    by_kpis: Sequence[datetime] = ()

@@ -1,4 +1,4 @@
-"""The event log: one typed, wide table of predictions and one of outcomes per model."""
+"""The event log: one typed, wide table of predictions, one of outcomes and one of KPIs per model."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ import pyarrow.compute as pc
 
 from watchkeeper.errors import DataError, StateError
 from watchkeeper.events import plain
+from watchkeeper.kpis import DELAY
 from watchkeeper.records import ALL
 from watchkeeper.schema import ERRORS, Feature, ModelConfig
 from watchkeeper.segments import Segmentation
-from watchkeeper.store import questions, times
+from watchkeeper.store import kpis, questions, times
 from watchkeeper.store.backends import Backend, quoted
 from watchkeeper.store.fitting import fitted, possible
 from watchkeeper.store.labelled import with_errors
-from watchkeeper.store.layout import ASIDE, EVENT, KINDS, OUTCOME, SHAPES, TYPES, Appended, Batches, Deleted, News
+from watchkeeper.store.layout import ASIDE, EVENT, KINDS, KPI, OUTCOME, SHAPES, TYPES, Appended, Batches, Deleted, News
 from watchkeeper.store.questions import Question
 from watchkeeper.store.sources import (
     SEGMENT,
@@ -66,6 +67,7 @@ class Log:
         self._watched: dict[str, dict[str, Feature]] = {}
         self._fields: dict[str, dict[str, str]] = {}
         self._label: dict[str, str] = {}
+        self._kpis: dict[str, tuple[str, ...]] = {}
         self._compiled: dict[tuple[str, str, tuple[str, ...], tuple[Plan, ...]], str] = {}
 
     def close(self) -> None:
@@ -80,7 +82,8 @@ class Log:
         fields, label = {**EVENT, **logged(config)}, label_type(config)
         outcome = {**OUTCOME, "label": label}
         with self.backend.transaction():
-            for table, columns in ((_predictions, {**fields, **features}), (_outcomes, outcome), (_aside, ASIDE)):
+            wanted = {_predictions: {**fields, **features}, _outcomes: outcome, kpis.home: KPI, _aside: ASIDE}
+            for table, columns in wanted.items():
                 self.backend.create(table(model), {**columns, "arrival": "BIGINT"}, _KEYS[table])
             self.backend.run(f"CREATE TABLE IF NOT EXISTS {quoted(_arrivals(model))} (arrival BIGINT)")
             there = {name.lower(): (name, kind) for name, kind in self.backend.columns(_predictions(model)).items()}
@@ -103,7 +106,7 @@ class Log:
             for name in OUTCOME.keys() - self.backend.columns(_outcomes(model)):
                 self.backend.add_column(_outcomes(model), name, OUTCOME[name])
         self._features[model], self._fields[model], self._label[model] = features, fields, label
-        self._watched[model] = config.features
+        self._watched[model], self._kpis[model] = config.features, tuple(config.kpis)
 
     def append(self, model: str, rows: pa.Table, at: datetime | None = None) -> Appended:
         """Store predictions.
@@ -128,7 +131,7 @@ class Log:
             if name not in known:
                 found = rows.column(name).to_pylist()
                 aside.extend((i, name, str(value)) for i, value in enumerate(found) if value is not None)
-        return self._insert(model, _predictions, pa.table(columns), aside)
+        return self._insert(model, _predictions, pa.table(columns), _noted(columns, aside))
 
     def append_outcomes(self, model: str, rows: pa.Table) -> Appended:
         """Store outcomes: `request_id`, `label` (0 or 1, a class, or a number, by task), `known_at` (UTC, when it
@@ -145,8 +148,17 @@ class Log:
         wrong = pc.and_(pc.is_valid(labels), pc.invert(possible(labels)))
         aside.extend((i, "label", str(labels[i])) for i in pc.indices_nonzero(wrong).to_pylist())
         columns["label"] = pc.if_else(wrong, pa.scalar(None, labels.type), labels)
-        done = self._insert(model, _outcomes, pa.table(columns), aside)
+        done = self._insert(model, _outcomes, pa.table(columns), _noted(columns, aside))
         return replace(done, conflicting=self._conflicting(model, pa.table(columns))) if done.duplicates else done
+
+    def append_kpis(self, model: str, rows: pa.Table) -> Appended:
+        """Store KPIs: `request_id`, `name`, `value`, `known_at` (UTC, when it became known). Those of a name that the
+        model does not have, and values that are no finite numbers, are set aside and counted."""
+        aside: list[tuple[int, str, str]] = []
+        columns = {name: fitted(rows, name, kind, aside) for name, kind in KPI.items()}
+        _need(columns, ("request_id", "name", "known_at"), f'KPI for model "{model}"')
+        kept, more = kpis.parted(pa.table(columns), self._kpis[model])
+        return self._insert(model, kpis.home, kept, more)
 
     def _conflicting(self, model: str, rows: pa.Table) -> int:
         """How many outcomes say another label than what was first said to be known at the same moment."""
@@ -157,77 +169,80 @@ class Log:
             )
         return int(found)
 
-    def _insert(self, model: str, table: Home, rows: pa.Table, aside: list[tuple[int, str, str]]) -> Appended:
+    def _insert(self, model: str, table: Home, rows: pa.Table, aside: pa.Table) -> Appended:
         with self.backend.transaction():
             arrival = self.arrival(model) + 1
             stored = self.backend.insert(table(model), _arrived(rows, arrival), _KEYS[table])
             kept = 0
-            if aside:
-                ids = rows.column("request_id").take(pa.array([i for i, *_ in aside]))
-                names, values = ([a[i] for a in aside] for i in (1, 2))
-                found = pa.table({"request_id": ids, "name": names, "value": values})
-                kept = self.backend.insert(_aside(model), _arrived(found, arrival), _KEYS[_aside])
+            if aside.num_rows:
+                kept = self.backend.insert(_aside(model), _arrived(aside, arrival), _KEYS[_aside])
         return Appended(stored, rows.num_rows - stored, kept)
 
     def arrival(self, model: str) -> int:
         """The number of the latest batch, 0 before the first."""
-        query = " UNION ALL ".join(
-            f"SELECT max(arrival) AS a FROM {quoted(table(model))}" for table in (_predictions, _outcomes, _arrivals)
-        )
+        homes = (_predictions, _outcomes, kpis.home, _arrivals)
+        query = " UNION ALL ".join(f"SELECT max(arrival) AS a FROM {quoted(table(model))}" for table in homes)
         return int(self.backend.rows(f"SELECT max(a) FROM ({query}) AS latest")[0][0] or 0)
 
     def delete(self, model: str, chosen: str, orphans: str = "false") -> Deleted:
-        """Delete predictions with their outcomes and what was set aside of them. Arrivals are numbered on from where
-        they are, though the latest ones be deleted.
+        """Delete predictions with their outcomes, their KPIs and what was set aside of them. Arrivals are numbered on
+        from where they are, though the latest ones be deleted.
 
         Args:
             chosen: the condition that a prediction fulfils.
-            orphans: the condition that outcomes without a prediction fulfil that are deleted too.
+            orphans: the condition that outcomes and KPIs without a prediction fulfil that are deleted too.
         """
         run = self.backend.run
-        p, o, aside, arrivals = (quoted(name) for name in (*tables(model), _arrivals(model)))
+        p, o, aside, k, arrivals = map(quoted, (*tables(model), kpis.made(self.backend, model), _arrivals(model)))
         alone = "NOT EXISTS (SELECT 1 FROM {} x WHERE x.request_id = t.request_id)"
         with self.backend.transaction():
             run(f"CREATE TABLE IF NOT EXISTS {arrivals} (arrival BIGINT)")
             last = self.arrival(model)
             run(f"DELETE FROM {arrivals}")
             run(f"INSERT INTO {arrivals} VALUES ({last})")
-            outcomes = run(f"DELETE FROM {o} WHERE request_id IN (SELECT request_id FROM {p} WHERE {chosen})")
+            theirs = f"request_id IN (SELECT request_id FROM {p} WHERE {chosen})"
+            outcomes, late = (run(f"DELETE FROM {home} WHERE {theirs}") for home in (o, k))
             predictions = run(f"DELETE FROM {p} WHERE {chosen}")
             outcomes += run(f"DELETE FROM {o} t WHERE {orphans} AND {alone.format(p)}")
-            values = run(f"DELETE FROM {aside} t WHERE {alone.format(p)} AND {alone.format(o)}")
-        return Deleted(predictions, outcomes, values)
+            late += run(f"DELETE FROM {k} t WHERE {orphans} AND {alone.format(p)}")
+            values = run(f"DELETE FROM {aside} t WHERE {' AND '.join(map(alone.format, (p, o, k)))}")
+        return Deleted(predictions, outcomes, values, late)
 
     def news(self, model: str, cursor: str | None, grain: str, now: datetime) -> News:
         """What came since the news that had this cursor; all there is for None."""
         done, arrival = int(cursor or 0), self.arrival(model)
         by_rows, by_labels = self.touched(model, done, grain) if arrival != done else ([], [])
-        return News(str(arrival), arrival > 0, by_rows, by_labels, Batches(done, arrival))
+        by_kpis = self.reached(model, done, grain) if arrival != done and self._kpis[model] else []
+        return News(str(arrival), arrival > 0, by_rows, by_labels, Batches(done, arrival), by_kpis)
 
     def touched(self, model: str, after: int, grain: str) -> tuple[list[datetime], list[datetime]]:
         """The starts of the grains that received predictions since arrival `after`, and of those whose predictions
         received outcomes."""
+        by_rows = self._grains_where(model, f"arrival > {after}", grain)
+        return by_rows, self._grains_where(model, self._told(_outcomes(model), after), grain)
+
+    def reached(self, model: str, after: int, grain: str) -> list[datetime]:
+        """The starts of the grains whose predictions received KPIs since arrival `after`."""
+        return self._grains_where(model, self._told(kpis.home(model), after), grain)
+
+    def _told(self, table: str, after: int) -> str:
+        """The condition that predictions fulfil whose requests a table holds something of since arrival `after`."""
         same = quoted(next(iter(self.backend.match)))
-        labelled = f"{same} IN (SELECT {same} FROM {quoted(_outcomes(model))} WHERE arrival > {after})"
-        by_rows, by_labels = (
-            self.backend.rows(
-                f"SELECT DISTINCT date_trunc('{UNITS[grain]}', event_time) AS s FROM {quoted(_predictions(model))}"
-                f" WHERE {which} ORDER BY s"
-            )
-            for which in (f"arrival > {after}", labelled)
+        return f"{same} IN (SELECT {same} FROM {quoted(table)} WHERE arrival > {after})"
+
+    def _grains_where(self, model: str, which: str, grain: str) -> list[datetime]:
+        found = self.backend.rows(
+            f"SELECT DISTINCT date_trunc('{UNITS[grain]}', event_time) AS s FROM {quoted(_predictions(model))}"
+            f" WHERE {which} ORDER BY s"
         )
-        return [row[0].replace(tzinfo=UTC) for row in by_rows], [row[0].replace(tzinfo=UTC) for row in by_labels]
+        return [row[0].replace(tzinfo=UTC) for row in found]
 
     def begun(self, model: str, starts: Iterable[datetime], grain: str, until: int) -> list[datetime]:
         """Which of these grains hold predictions of the batches up to this one."""
         spans = " OR ".join(map(_within, together(Window(start, start + GRAINS[grain]) for start in sorted(starts))))
         if not spans or not until:
             return []
-        found = self.backend.rows(
-            f"SELECT DISTINCT date_trunc('{UNITS[grain]}', event_time) FROM {quoted(_predictions(model))}"
-            f" WHERE arrival <= {until} AND ({spans})"
-        )
-        return [row[0].replace(tzinfo=UTC) for row in found]
+        return self._grains_where(model, f"arrival <= {until} AND ({spans})", grain)
 
     def arrived(self, model: str, after: int, before: datetime) -> int:
         """How many predictions from before a moment came since arrival `after`."""
@@ -278,6 +293,10 @@ class Log:
             f" WHERE prediction IS NOT NULL AND known.label IS NOT NULL ORDER BY event_time LIMIT {limit}"
         )
 
+    def first_kpis(self, model: str, name: str, grain: str, limit: int = 200_000) -> list[pa.Table]:
+        """The earliest values of a KPI, and sums of it for a user in a grain; see `kpis.first_values`."""
+        return kpis.first_values(self.backend, model, name, _predictions(model), UNITS[grain], limit)
+
     def profiles(
         self,
         model: str,
@@ -296,7 +315,8 @@ class Log:
         """
         until = of.until if of else None
         parts: list[Part] = []
-        for rows in self._portions(quoted(_predictions(model)), of, starts, grain):
+        whole = any(kpis.of_users(plan, self._kpis.get(model, ())) for plan in plans)
+        for rows in self._portions(quoted(_predictions(model)), of, starts, grain, whole):
             parts += self._profiles(model, tuple(plans), rows, grain, tuple(segmentations), until)
         return added(parts)
 
@@ -326,9 +346,12 @@ class Log:
                     parts += self._profiles(model, plans, rows, grain, segmentations, until)
         return added(before), added(after)
 
-    def _portions(self, source: str, of: Batches | None, starts: Iterable[datetime], grain: str) -> Iterator[str]:
+    def _portions(
+        self, source: str, of: Batches | None, starts: Iterable[datetime], grain: str, whole: bool = False
+    ) -> Iterator[str]:
         """The rows of these grains, in SQL, in portions of about `PORTION`, so that what is in memory does not grow
-        with the log. A grain with more rows comes in several, by its batches, where those are told."""
+        with the log. A grain with more rows comes in several, by its batches, where those are told and it need not be
+        `whole`."""
         grains = [Window(start, start + GRAINS[grain]) for start in sorted(starts)]
         if not grains:
             return
@@ -341,7 +364,7 @@ class Log:
         }
         for portion in _filled((window, counts.get(window.start, 0)) for window in grains):
             spans = f"({' OR '.join(map(_within, together(portion)))})"
-            if of is None or sum(counts.get(window.start, 0) for window in portion) < 2 * PORTION:
+            if whole or of is None or sum(counts.get(window.start, 0) for window in portion) < 2 * PORTION:
                 yield rows + spans
                 continue
             batches = self.backend.rows(f"SELECT arrival, count(*) {rows}{spans} GROUP BY arrival ORDER BY arrival")
@@ -362,12 +385,16 @@ class Log:
             [f"chosen.{quoted(name)}" for name in columns]
             + [f"{times.sql(name, GRAINS[grain])} AS {name}" for name in waits]
         )
+        chosen, joined = f"WITH chosen AS (SELECT {taken} {rows})", ""
+        if reached := kpis.columns(plans, self._kpis.get(model, ())):
+            chosen += f", reached AS ({kpis.latest(self.backend, model, reached, until)})"
+            joined, shown = f" LEFT JOIN reached USING ({self._match})", ", ".join([shown, *kpis.shown(reached)])
         batch = (
-            f"WITH chosen AS (SELECT {taken} {rows}), known AS ({self._latest(model, until)})"
+            f"{chosen}, known AS ({self._latest(model, until)})"
             f" SELECT {shown}, date_trunc('{UNITS[grain]}', event_time) AS grain_start, known.label"
-            f" FROM chosen LEFT JOIN known USING ({self._match})"
+            f" FROM chosen LEFT JOIN known USING ({self._match}){joined}"
         )
-        columns = (*columns, *waits)
+        columns = (*columns, *waits, *(name + end for name in reached for end in ("", DELAY)))
         with self.backend.kept(_BATCH, batch):
             parts = self._counts(model, _BATCH, columns, plans)
             plans = tuple(plan for plan in plans if plan.name not in times.COLUMNS)
@@ -390,6 +417,7 @@ class Log:
         needed |= {"prediction"} if needed.intersection(ERRORS) else set()
         needed |= {"recorded_at"} if times.ARRIVAL_LAG in needed else set()
         needed |= {"score"} if times.LABEL_LAG in needed else set()
+        needed |= {"entity_id"} if any(kpis.of_users(plan, self._kpis.get(model, ())) for plan in plans) else set()
         columns = tuple(name for name in self._stored(model) if name in needed)
         taken = ", ".join(map(quoted, dict.fromkeys([*self._carried, "event_time", *columns])))
         return taken, columns, tuple(name for name in times.COLUMNS if name in needed)
@@ -402,13 +430,23 @@ class Log:
         plans: tuple[Plan, ...],
         segments: Sequence[str] = (ALL,),
     ) -> list[Part]:
-        with self.backend.known(_VOCABULARIES, vocabularies(plans)):
-            return collect(self.backend.arrow(self._compile(model, source, columns, plans)), plans, segments)
+        declared = self._kpis.get(model, ())
+        users = tuple(plan for plan in plans if kpis.of_users(plan, declared))
+        parts: list[Part] = []
+        if rows := tuple(plan for plan in plans if plan not in users):
+            with self.backend.known(_VOCABULARIES, vocabularies(rows)):
+                parts += collect(self.backend.arrow(self._compile(model, source, columns, rows)), rows, segments)
+        if users:
+            home = f"{source} of users"
+            with self.backend.kept(home, kpis.by_user(source, kpis.columns(users, declared), source == _PARTED)):
+                query = self._compile(model, home, ("version", *(plan.name for plan in users)), users)
+                parts += collect(self.backend.arrow(query), users, segments)
+        return parts
 
     def _compile(self, model: str, source: str, columns: tuple[str, ...], plans: tuple[Plan, ...]) -> str:
         key = model, source, columns, plans
         if key not in self._compiled:
-            shape = {**self._shape(model, columns), **({SEGMENT: "int64"} if source == _PARTED else {})}
+            shape = {**self._shape(model, columns), **({SEGMENT: "int64"} if source.startswith(_PARTED) else {})}
             features = {plan.name: f for plan in plans if (f := self._watched[model].get(plan.name))}
             table = with_errors(typed(ibis.table(shape, name=source), features), {plan.name for plan in plans})
             known = ibis.table(ibis.Schema.from_pyarrow(vocabularies(plans).schema), name=_VOCABULARIES)
@@ -422,9 +460,8 @@ class Log:
     def _shape(self, model: str, columns: Iterable[str]) -> dict[str, str]:
         """The columns of a batch that holds these columns of the predictions."""
         shapes = {**{name: SHAPES[kind] for name, kind in self._stored(model).items()}, **self._carried}
-        shapes |= dict.fromkeys(times.COLUMNS, "float64")
         return {
-            **{name: shapes[name] for name in columns},
+            **{name: shapes.get(name, "float64") for name in columns},
             "grain_start": "timestamp",
             "label": SHAPES[self._label.get(model, "INTEGER")],
         }
@@ -581,6 +618,13 @@ def _need(columns: Mapping[str, pa.Array | pa.ChunkedArray], names: Iterable[str
             raise DataError(f"every {what} needs a {name} that can be read; {columns[name].null_count} rows have none")
 
 
+def _noted(columns: Mapping[str, pa.Array | pa.ChunkedArray], aside: Sequence[tuple[int, str, str]]) -> pa.Table:
+    """What is set aside of rows, each value by the number of its row."""
+    ids = columns["request_id"].take(pa.array([row for row, *_ in aside], pa.int64()))
+    names, values = (pa.array([each[i] for each in aside], pa.string()) for i in (1, 2))
+    return pa.table({"request_id": ids, "name": names, "value": values})
+
+
 def _within(window: Window) -> str:
     return f"(event_time >= {moment(window.start)} AND event_time < {moment(window.end)})"
 
@@ -618,6 +662,7 @@ def _arrived(rows: pa.Table, arrival: int) -> pa.Table:
 _KEYS: dict[Home, tuple[str, ...]] = {
     _predictions: ("request_id",),
     _outcomes: ("request_id", "known_at"),
+    kpis.home: kpis.KEY,
     _aside: ("request_id", "name"),
 }
 """What a row of each table is kept once for."""

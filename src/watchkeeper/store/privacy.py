@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from watchkeeper.errors import ConfigError
-from watchkeeper.events import FIELDS
+from watchkeeper.events import FIELDS, KPI
 from watchkeeper.schema import Config, Kind, ModelConfig, Protection
 from watchkeeper.settings import KeyConfig
 from watchkeeper.store.sources import show
@@ -46,7 +46,7 @@ _SHAPE = {
     **dict.fromkeys(map(ord, "abcdefghijklmnopqrstuvwxyz"), "x"),
     **dict.fromkeys(map(ord, "0123456789"), "9"),
 }
-_FIELDS = frozenset(name for fields in FIELDS.values() for name in fields)
+_FIELDS = frozenset(name for kind, fields in FIELDS.items() if kind != KPI for name in fields)
 _PERSONAL = frozenset({"entity_id", "context", "features"})
 
 Change = Callable[[Any], Any]
@@ -176,6 +176,20 @@ def protect(table: pa.Table, model: ModelConfig, keys: Keys) -> pa.Table:
     return pa.table(arrays, names=names).replace_schema_metadata({**(table.schema.metadata or {}), MARK: b"1"})
 
 
+def protect_kpis(table: pa.Table, model: ModelConfig) -> pa.Table:
+    """A table of KPIs as it may be stored, marked as protected: of those that the model does not declare, the values
+    are treated as those of undeclared columns."""
+    how = model.privacy.undeclared
+    if how and not is_protected(table):
+        declared = pc.is_in(table["name"], pa.array([*model.kpis], pa.string()))
+        if how == "drop":
+            table = table.filter(declared)
+        elif not pc.all(declared).as_py():
+            at, values = table.column_names.index("value"), table["value"].cast(pa.float64())
+            table = table.set_column(at, "value", pc.if_else(declared, values, _changed(values, _masked)))
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), MARK: b"1"})
+
+
 def is_protected(table: pa.Table) -> bool:
     return MARK in (table.schema.metadata or {})
 
@@ -202,11 +216,16 @@ def protect_event(found: Any, config: Config, keys: Keys) -> Any:
             change = _changes(model, keys).get(field, _as_it_is)
             if change is not None:
                 kept[field] = None if value is None else change(value if isinstance(value, str) else json.dumps(value))
-        elif field in _FIELDS - _PERSONAL:
+        elif field in _FIELDS - _PERSONAL or (field in ("name", "value") and _is_kpi(found, model)):
             kept[field] = value
         else:
             kept[field] = _masked(value)
     return kept
+
+
+def _is_kpi(found: Mapping[str, Any], model: ModelConfig | None) -> bool:
+    """Whether something is the event of a KPI that the model declares."""
+    return found.get("kind") == KPI and model is not None and str(found.get("name")) in model.kpis
 
 
 def protects(model: ModelConfig) -> bool:

@@ -15,6 +15,7 @@ from hashlib import md5
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from watchkeeper.store import kpis
 from watchkeeper.store.backends import quoted
 from watchkeeper.store.layout import Deleted
 from watchkeeper.store.log import UNITS, Log, moment, tables
@@ -26,13 +27,14 @@ _DIGITS = 16
 
 
 def expire(log: Log, model: str, before: datetime) -> Deleted:
-    """Delete the predictions from before a moment with their outcomes, and the outcomes of no known prediction that
+    """Delete the predictions from before a moment with their outcomes and KPIs, and those of no known prediction that
     were known by then."""
     return log.delete(model, f"event_time < {moment(before)}", f"known_at < {moment(before)}")
 
 
 def thin(log: Log, model: str, before: datetime, share: float) -> Deleted:
-    """Keep the sample of this share of the predictions from before a moment, and of the outcomes known by then."""
+    """Keep the sample of this share of the predictions from before a moment, and of the outcomes and KPIs known by
+    then."""
     others = f"NOT ({_in_sample(share)})"
     return log.delete(model, f"event_time < {moment(before)} AND {others}", f"known_at < {moment(before)} AND {others}")
 
@@ -71,7 +73,7 @@ def after_thinning(spans: Spans, before: datetime, share: float) -> list[tuple[d
 def start_within(log: Log, model: str, size: int, grain: str, length: timedelta) -> datetime | None:
     """The start of the first grain that may stay for the model's rows to take no more bytes than `size`; None if all
     may. Rows are taken to be of the same size."""
-    there = log.backend.size(tables(model))
+    there = log.backend.size([*tables(model), kpis.made(log.backend, model)])
     if there <= size:
         return None
     home = quoted(tables(model)[0])

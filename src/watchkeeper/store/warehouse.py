@@ -356,7 +356,7 @@ class Warehouse(Log):
     def append(self, model: str, rows: pa.Table, at: datetime | None = None) -> Appended:
         raise DataError(f'the events of model "{model}" are read from {self.name}; nothing can be logged of it here')
 
-    append_outcomes = append
+    append_outcomes = append_kpis = append
 
     def news(self, model: str, cursor: str | None, grain: str, now: datetime) -> News:
         known: dict[str, list[int]] = json.loads(cursor or "{}")
