@@ -17,7 +17,7 @@ import pyarrow as pa
 from watchkeeper import cloudevents, events
 from watchkeeper.errors import DataError
 from watchkeeper.schema import Config
-from watchkeeper.store import arrivals, privacy
+from watchkeeper.store import arrivals, kpis, privacy
 from watchkeeper.store.arrivals import Batch
 from watchkeeper.store.backends import overwrite, quoted, text
 from watchkeeper.store.halves import FORM
@@ -96,14 +96,15 @@ def _rewrite(path: Path, lines: list[str]) -> None:
 def replay_values(log: Log, model: str, config: Config, keys: Keys, told: Callable[[Iterable[datetime]], None]) -> int:
     """Give the values that fit their column now to their predictions; how many.
 
-    A value is only given to a prediction that has none in this column.
+    A value is only given to a prediction that has none in this column. Those of KPIs that are declared now were stored
+    all along.
 
     Args:
         told: is told the grains of these predictions, before and after.
     """
     predictions, _, aside = tables(model)
     run, there = log.backend, log.backend.columns(predictions)
-    given = 0
+    given = kpis.settle(run, model, [*config.models[model].kpis])
     unit = UNITS[config.models[model].grain]
     for name in config.models[model].stored:
         found = run.arrow(f"SELECT request_id, value FROM {quoted(aside)} WHERE name = {text(name)}")

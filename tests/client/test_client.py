@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -132,6 +133,21 @@ def test_a_folder_that_cannot_be_written(
     assert ids(inbox(tmp_path / "store")) == [one]
 
 
+def test_what_predictions_led_to_reaches_the_inbox(tmp_path: Path) -> None:
+    with Client(tmp_path, model="delays") as client:
+        client.kpi("r1", "refund", np.float32(12.5), AT)
+        client.kpi("r2", "claimed", True)
+        client.kpi("r3", "refund", Decimal("3.25"))
+    first, second, third = inbox(tmp_path)
+    assert first == {
+        "kind": "kpi", "model": "delays", "request_id": "r1", "name": "refund", "value": 12.5,
+        "known_at": "2013-07-04T15:00:00+00:00",
+    }  # fmt: skip
+    assert (second["name"], second["value"]) == ("claimed", 1)
+    assert abs(datetime.fromisoformat(second["known_at"]) - datetime.now(UTC)).total_seconds() < 60
+    assert third["value"] == 3.25
+
+
 # Wrong use
 
 
@@ -149,6 +165,13 @@ def test_a_folder_that_cannot_be_written(
         (lambda c: c.label("r", None), "label is missing"),
         (lambda c: c.label("r", 1, datetime(2013, 7, 4)), "no time zone"),  # noqa: DTZ001
         (lambda c: c.label(None, 1), "request_id"),
+        (lambda c: c.kpi("r", "revenue", "much"), "value must be a finite number, found 'much'"),
+        (lambda c: c.kpi("r", "revenue", None), "value must be a finite number"),
+        (lambda c: c.kpi("r", "revenue", float("nan")), "value must be a finite number"),
+        (lambda c: c.kpi("r", "revenue", 1e15), "value must be smaller than"),
+        (lambda c: c.kpi("r", "", 1), "name must be a string that is not empty"),
+        (lambda c: c.kpi(None, "revenue", 1), "request_id"),
+        (lambda c: c.kpi("r", "revenue", 1, datetime(2013, 7, 4)), "no time zone"),  # noqa: DTZ001
     ],
 )  # fmt: skip
 def test_wrong_use_is_told_at_once_if_strict_and_counted_if_not(

@@ -200,3 +200,29 @@ def test_more_tables_than_the_buffer_may_hold_are_dropped_whole(server: Server, 
     assert client.log_many({"x": range(7)})
     client.close()
     assert (len(server.kept), client.stats.logged) == (507, 514)
+
+
+@pytest.mark.parametrize("names", ["refund", ["refund", "claimed"]], ids=["of all", "of each"])
+def test_kpis_of_many_predictions(tmp_path: Path, names: Any) -> None:
+    with Client(tmp_path, model="delays") as client:
+        client.kpi_many(["a", "b"], names, np.array([1.5, 2.0]), AT)
+        client.kpi_many(["c", "d"], "refund", [1, "much"], AT)
+    found = [(e["kind"], e["request_id"], e["name"], e["value"], e["known_at"]) for e in inbox(tmp_path)]
+    at = "2013-07-04T15:00:00+00:00"
+    assert found == [
+        ("kpi", "a", "refund", 1.5, at),
+        ("kpi", "b", "refund" if names == "refund" else "claimed", 2.0, at),
+        ("kpi", "c", "refund", 1, at),
+    ]
+    assert client.stats.dropped == {"invalid": 1}
+
+
+def test_kpis_that_are_no_rows_are_told_if_strict(tmp_path: Path) -> None:
+    with Client(tmp_path, model="delays", strict=True) as client:
+        with pytest.raises(DataError, match="same length"):
+            client.kpi_many(["a", "b"], "refund", [1.0])
+        with pytest.raises(DataError, match="found 'much'"):
+            client.kpi_many(["a"], "refund", ["much"])
+    with Client(tmp_path, model="delays") as client:
+        client.kpi_many(["a", "b"], "refund", [1.0])
+    assert client.stats.dropped == {"invalid": 2}

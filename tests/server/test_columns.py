@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -120,6 +122,54 @@ def test_outcomes_are_tables_too() -> None:
     assert found.rejected == {1: "label is missing; send an outcome only once it is known"}
     assert found.table is not None
     assert found.table["label"].to_pylist() == [1, 0]
+
+
+def values(**more: Any) -> pa.Table:
+    """KPIs as columns."""
+    given = {"request_id": ["a", "b", "c"], "name": ["revenue"] * 3, "value": [1.0, 2.0, 3.0], "known_at": [AT] * 3}
+    return pa.table({**given, **more})
+
+
+@both
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"value": [1.0, None, 3.0]}, "value is missing; send a KPI only once it is known"),
+        ({"value": [1.0, math.nan, 3.0]}, "value must be a finite number smaller than 1e+15"),
+        ({"value": [1, -(10**15), 3]}, "value must be a finite number smaller than 1e+15"),
+        ({"name": ["revenue", None, "revenue"]}, "name is missing; every kpi needs one"),
+        ({"name": ["revenue", "", "revenue"]}, "name is missing; every kpi needs one"),
+        ({"name": ["revenue", "x" * 257, "revenue"]}, "name has more than 256 characters"),
+        ({"request_id": ["a", None, "c"]}, "request_id is missing"),
+    ],
+)
+def test_a_kpi_that_is_wrong_is_told_by_its_index(read: Read, wrong: dict[str, Any], said: str) -> None:
+    found = read(values(**wrong), events.KPI)
+    assert found.rejected == {1: said}
+    assert found.table is not None
+    assert found.table["value"].to_pylist() == [1, 3]
+
+
+@pytest.mark.parametrize("numbers", [[1, 2, 3], [True, False, True], [Decimal("1.5")] * 3])
+def test_kpis_are_numbers_of_any_type(numbers: list[Any]) -> None:
+    found = by_arrow(values(value=numbers), events.KPI)
+    assert found.rejected == {}
+    assert found.table is not None
+    assert found.table["value"].to_pylist() == [float(number) for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (values(value=["1", "2", "3"]), "must hold numbers"),
+        (values(name=[1, 2, 3]), "must hold strings"),
+        (values(amount=[1, 2, 3]), 'no field "amount"'),
+        (values().drop_columns(["value"]), 'no column "value"; every kpi needs it'),
+    ],
+)
+def test_a_table_that_holds_no_kpis_is_explained(table: pa.Table, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        by_arrow(table, events.KPI)
 
 
 @both

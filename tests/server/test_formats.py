@@ -31,6 +31,10 @@ def outcome(name: str = "a", **more: Any) -> dict[str, Any]:
     return {"request_id": name, "label": 1, "known_at": AT, **more}
 
 
+def kpi(request: str = "a", **more: Any) -> dict[str, Any]:
+    return {"request_id": request, "name": "revenue", "value": 12.5, "known_at": AT, **more}
+
+
 def read(found: Any, kind: str = events.PREDICTION) -> formats.Found:
     return formats.from_json(json.dumps(found).encode(), kind, "eta")
 
@@ -42,14 +46,47 @@ def rows(found: formats.Found, kind: str = events.PREDICTION) -> list[dict[str, 
 def test_the_quick_form_has_the_fields_of_an_event() -> None:
     assert set(get_type_hints(formats.Prediction)) == set(events.FIELDS[events.PREDICTION])
     assert set(get_type_hints(formats.Outcome)) == set(events.FIELDS[events.OUTCOME])
+    assert set(get_type_hints(formats.Kpi)) == set(events.FIELDS[events.KPI])
 
 
 @pytest.mark.parametrize("form", [lambda e: e[0], lambda e: {"events": e}, lambda e: e], ids=["one", "events", "list"])
-@pytest.mark.parametrize(("kind", "event"), [(events.PREDICTION, prediction()), (events.OUTCOME, outcome())])
+@pytest.mark.parametrize(
+    ("kind", "event"), [(events.PREDICTION, prediction()), (events.OUTCOME, outcome()), (events.KPI, kpi())]
+)
 def test_one_event_or_many_in_either_form(form: Any, kind: str, event: dict[str, Any]) -> None:
     found = read(form([event]), kind)
     assert (found.accepted, found.rejected) == (1, {})
     assert rows(found, kind)[0]["request_id"] == "a"
+
+
+@pytest.mark.parametrize("value", [12.5, -3, 0, True, 1e14])
+def test_kpis_are_numbers_or_truth_values(value: Any) -> None:
+    found = read([kpi(value=value), kpi("b", kind="kpi", model="eta")], events.KPI)
+    assert found.rejected == {}
+    assert [(row["name"], row["value"]) for row in rows(found, events.KPI)] == [("revenue", value), ("revenue", 12.5)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"value": "12"}, "value must be a finite number, found '12'"),
+        ({"value": None}, "value is missing; every kpi needs one"),
+        ({"value": 1e15}, "value must be smaller than 1e+15"),
+        ({"value": -1e300}, "value must be smaller than 1e+15"),
+        ({"value": [1]}, "value must be a single value"),
+        ({"name": ""}, "name must be a string that is not empty"),
+        ({"name": None}, "name is missing"),
+        ({"known_at": "soon"}, 'known_at "soon" is no time'),
+        ({"request_id": 5}, "request_id must be a string"),
+        ({"label": 1}, 'a kpi has no field "label"'),
+        ({"kind": "outcome"}, 'kind is "outcome"'),
+    ],
+)
+def test_a_kpi_that_is_wrong_is_told_by_its_index_and_the_others_are_kept(wrong: dict[str, Any], said: str) -> None:
+    found = read([kpi(), kpi("b", **wrong), kpi("c")], events.KPI)
+    assert [*found.rejected] == [1]
+    assert said in found.rejected[1]
+    assert [row["request_id"] for row in rows(found, events.KPI)] == ["a", "c"]
 
 
 def test_a_score_of_each_class_becomes_a_column_of_each() -> None:

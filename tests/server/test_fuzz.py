@@ -26,6 +26,7 @@ FORMS = [ingest.JSON, ingest.LINES, ingest.ARROW, ingest.PARQUET, cloudevents.ON
 ADDRESSES = [
     "/v1/models/eta/predictions",
     "/v1/models/eta/outcomes",
+    "/v1/models/eta/kpis",
     "/v1/models/eta/cloudevents",
     "/v1/models/eta/inferences",
     "/v1/cloudevents",

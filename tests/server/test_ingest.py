@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from test_columns import parquet, stream
 
+from watchkeeper.client import Client
 from watchkeeper.engine import Engine
 from watchkeeper.schema import Config
 from watchkeeper.server import commit, ingest
@@ -200,3 +201,58 @@ def test_what_is_sensitive_is_protected_before_it_waits(tmp_path: Path) -> None:
         engine.tick()
     assert engine.log.totals("eta")["predictions"] == 2
     engine.close()
+
+
+# KPIs
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Door]:
+    model = {"columns": {"distance": {"kind": "numeric"}}, "kpis": {"revenue": {"unit": "EUR"}}}
+    config = Config.model_validate({"models": {"eta": model}})
+    engine = Engine(tmp_path / "store", config, clock=lambda: live.NOW)
+    with live.serving(live.application(engine)) as url, httpx.Client(base_url=url, timeout=30) as http:
+        yield engine, http
+    engine.close()
+
+
+def kpi(name: str, value: Any = 12.5, of: str = "revenue") -> dict[str, Any]:
+    return {"request_id": name, "name": of, "value": value, "known_at": AT.isoformat()}
+
+
+def test_kpis_come_in_every_form_and_are_kept_once(shop: Door) -> None:
+    engine, http = shop
+    table = pa.Table.from_pylist([{**kpi(name), "known_at": AT} for name in "fg"])
+    bodies = [
+        (json.dumps(kpi("a")).encode(), ingest.JSON, 1),
+        (json.dumps([kpi("b"), kpi("c")]).encode(), ingest.JSON, 2),
+        (json.dumps({"events": [kpi("d")]}).encode(), ingest.JSON, 1),
+        (json.dumps(kpi("e")).encode() + b"\n", ingest.LINES, 1),
+        (stream(table), ingest.ARROW, 2),
+        (parquet(table), ingest.PARQUET, 2),
+    ]
+    for body, form, n in bodies * 2:
+        answer = http.post("/v1/models/eta/kpis", content=body, headers={"content-type": form})
+        assert (answer.status_code, answer.json()) == (200, {"accepted": n, "rejected": []})
+    engine.tick()
+    found = engine.log.backend.rows("SELECT request_id, name, value FROM kpis_eta ORDER BY request_id")
+    assert found == [(name, "revenue", 12.5) for name in "abcdefg"]
+
+
+def test_a_kpi_that_the_model_does_not_declare_is_in_the_quarantine(shop: Door) -> None:
+    engine, http = shop
+    answer = http.post("/v1/models/eta/kpis", json=[kpi("a"), kpi("b", of="revenu"), kpi("c", value="much")])
+    assert answer.json()["accepted"] == 2
+    assert answer.json()["rejected"][0]["index"] == 2
+    engine.tick()
+    values = http.get("/api/v1/quarantine").json()["data"]["values"]["eta"]
+    assert [(one["request_id"], one["column"], one["value"]) for one in values] == [("b", "kpi:revenu", "12.5")]
+
+
+def test_the_client_s_kpis_reach_the_log_through_the_server(shop: Door) -> None:
+    engine, http = shop
+    with Client(str(http.base_url), model="eta", strict=True) as client:
+        client.kpi("a", "revenue", 3)
+        client.kpi_many(["b", "c"], "revenue", [1.5, 2.5])
+    engine.tick()
+    assert engine.log.backend.rows("SELECT value FROM kpis_eta ORDER BY request_id") == [(3.0,), (1.5,), (2.5,)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from watchkeeper.errors import ConfigError
 from watchkeeper.schema import Config, ModelConfig
 from watchkeeper.settings import KeyConfig
-from watchkeeper.store.privacy import Key, Keys, is_protected, load_keys, protect, protect_event, shape
+from watchkeeper.store.privacy import Key, Keys, is_protected, load_keys, protect, protect_event, protect_kpis, shape
 
 NEW, OLD = "n" * 32, "o" * 32
 KEYS = Keys((Key.of(NEW), Key.of(OLD)))
@@ -168,6 +168,38 @@ def test_entities_are_pseudonymised_and_undeclared_values_masked() -> None:
 def test_a_model_without_anything_sensitive_stays_as_it_is() -> None:
     table = pa.table({"age": [1], "entity_id": ["ann"], "x": ["y"]})
     assert protect(table, model({"age": {"kind": "numeric"}}), Keys()).equals(table)
+
+
+# KPIs
+
+
+@pytest.mark.parametrize(
+    ("undeclared", "left"),
+    [
+        (None, [("revenue", 12.5), ("salary", 5234.0)]),
+        ("mask", [("revenue", 12.5), ("salary", 5000.0)]),
+        ("drop", [("revenue", 12.5)]),
+    ],
+)
+def test_kpis_that_are_not_declared_are_protected_like_columns_that_are_not(undeclared: Any, left: Any) -> None:
+    settings = model({"age": {"kind": "numeric"}}, privacy={"undeclared": undeclared}, kpis={"revenue": {}})
+    table = pa.table({"request_id": ["a", "b"], "name": ["revenue", "salary"], "value": [12.5, 5234.0]})
+    got = protect_kpis(table, settings)
+    assert [*zip(got["name"].to_pylist(), got["value"].to_pylist(), strict=True)] == left
+    assert protect_kpis(got, settings).equals(got), "nothing is protected twice"
+
+
+def test_a_refused_kpi_that_is_not_declared_is_masked() -> None:
+    settings = config(privacy={"entity_id": "pseudonymise"}, kpis={"revenue": {}})
+    told = {"kind": "kpi", "model": "loans", "request_id": "r1", "known_at": "soon"}
+    declared, other = ({**told, "name": name, "value": 17} for name in ("revenue", "Salary"))
+    assert protect_event(declared, settings, KEYS) == declared
+    assert protect_event(other, settings, KEYS) == {**told, "name": "Xxxxxx", "value": 20.0}
+
+
+def test_a_feature_may_be_called_like_a_field_of_a_kpi_and_is_protected() -> None:
+    settings = model({"age": {"kind": "numeric"}}, privacy={"undeclared": "mask"})
+    assert protect(pa.table({"name": ["Ann"]}), settings, KEYS)["name"].to_pylist() == ["Xxx"]
 
 
 # events that are refused

@@ -35,10 +35,11 @@ def made(backend: Backend, model: str) -> str:
 
 
 def parted(rows: pa.Table, declared: Sequence[str]) -> tuple[pa.Table, pa.Table]:
-    """Rows of KPIs that can be stored, and what is set aside of the others: `request_id`, `name` and `value`."""
+    """Rows of KPIs that can be stored, and what is set aside: `request_id`, `name` and `value` of those that are no
+    finite numbers, and of those whose name is not declared. These are stored too, and count once it is."""
+    finite = pc.fill_null(pc.is_finite(rows["value"]), False)
     known = pc.is_in(rows["name"], pa.array(declared, pa.string()))
-    right = pc.and_(known, pc.fill_null(pc.is_finite(rows["value"]), False))
-    other = rows.filter(pc.invert(right))
+    other = rows.filter(pc.invert(pc.and_(finite, known)))
     names = [f"{SET_ASIDE}{name}" for name in other["name"].to_pylist()]
     values = [None if value is None else show(value) for value in other["value"].to_pylist()]
     aside = {
@@ -46,7 +47,19 @@ def parted(rows: pa.Table, declared: Sequence[str]) -> tuple[pa.Table, pa.Table]
         "name": pa.array(names, pa.string()),
         "value": pa.array(values, pa.string()),
     }
-    return rows.filter(right), pa.table(aside)
+    return rows.filter(finite), pa.table(aside)
+
+
+def settle(backend: Backend, model: str, declared: Sequence[str]) -> int:
+    """Take what is declared by now, and stored, out of what is set aside; how many values."""
+    own, aside = quoted(home(model)), quoted(f"set_aside_{model}")
+    return sum(
+        backend.run(
+            f"DELETE FROM {aside} WHERE name = {text(SET_ASIDE + name)}"
+            f" AND request_id IN (SELECT request_id FROM {own} WHERE name = {text(name)})"
+        )
+        for name in declared
+    )
 
 
 def columns(plans: Iterable[Plan], declared: Sequence[str]) -> tuple[str, ...]:

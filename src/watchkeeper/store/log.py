@@ -152,8 +152,8 @@ class Log:
         return replace(done, conflicting=self._conflicting(model, pa.table(columns))) if done.duplicates else done
 
     def append_kpis(self, model: str, rows: pa.Table) -> Appended:
-        """Store KPIs: `request_id`, `name`, `value`, `known_at` (UTC, when it became known). Those of a name that the
-        model does not have, and values that are no finite numbers, are set aside and counted."""
+        """Store KPIs: `request_id`, `name`, `value`, `known_at` (UTC, when it became known). Values that are no
+        finite numbers, and those of a name that the model does not have (yet), are set aside and counted."""
         aside: list[tuple[int, str, str]] = []
         columns = {name: fitted(rows, name, kind, aside) for name, kind in KPI.items()}
         _need(columns, ("request_id", "name", "known_at"), f'KPI for model "{model}"')
