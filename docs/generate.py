@@ -107,6 +107,7 @@ def metrics() -> str:
 
 def _metric(metric: Metric) -> str:
     on = f"`{metric.column}`" if metric.column else f"{_either(sorted(metric.kinds))} columns"
+    on = on if metric.kpi is None else "the model's `kpis`, or those that `columns` names"
     only = _either(sorted(metric.tasks)) if metric.tasks < {*Task} else ""
     name = metric.name if METRICS[metric.name] is metric else f"{metric.name} ({only})"
     facts = [
@@ -114,7 +115,7 @@ def _metric(metric: Metric) -> str:
         ("Taken on", on),
         ("Baseline", _needed(metric)),
         ("Labels", "needed" if metric.labels else "not needed"),
-        ("Unit", metric.unit or "none"),
+        ("Unit", metric.unit or ("none" if metric.kpi is None else "that of the KPI")),
     ]
     return (
         f"### {name}\n\n**{metric.title[0].upper()}{metric.title[1:]}.**"

@@ -23,7 +23,7 @@ from watchkeeper.stats.grid import Floats
 from watchkeeper.summaries import middles, spans
 
 
-@metric("mean of those that have one", cause="business", kinds=NUMERIC, kpi="")
+@metric("mean of a KPI", cause="business", kinds=NUMERIC, kpi="")
 def kpi_mean(subject: Subject, alpha: float) -> Estimate:
     """Mean of a KPI over the predictions that have one, in its unit."""
     if subject.current is None or subject.grid is None:
@@ -31,15 +31,15 @@ def kpi_mean(subject: Subject, alpha: float) -> Estimate:
     return mean_of_counts(*middles(subject.current, subject.grid), alpha)
 
 
-@metric("a prediction", cause="business", kinds=NUMERIC, kpi="")
+@metric("KPI per prediction", cause="business", kinds=NUMERIC, kpi="")
 def kpi_per_prediction(subject: Subject, alpha: float) -> Estimate:
-    """A KPI a prediction: its sum over the number of all predictions, in its unit. Those that have none count as 0, so
+    """A KPI per prediction: its sum over the number of all predictions, in its unit. Those that have none count as 0, so
     it is low before the KPI's `delay` is over."""
     values, counts = _with_nothing(subject)
     return mean_of_counts(values, counts, alpha) if values.any() else _nothing(counts)
 
 
-@metric("sum", cause="business", kinds=NUMERIC, unit="a grain", kpi="")
+@metric("sum of a KPI", cause="business", kinds=NUMERIC, unit="a grain", kpi="")
 def kpi_sum(subject: Subject, alpha: float) -> Estimate:
     """The sum of a KPI, a grain, in its unit. The interval is of such sums: how many predictions there are, and what
     each comes to, is chance."""
@@ -51,7 +51,7 @@ def kpi_sum(subject: Subject, alpha: float) -> Estimate:
     return replace(whole, value=value, low=low, high=high)
 
 
-@metric("share that have one", cause="business", kinds=NUMERIC, unit="share", kpi="")
+@metric("share of predictions with a KPI", cause="business", kinds=NUMERIC, unit="share", kpi="")
 def kpi_coverage(subject: Subject, alpha: float) -> Estimate:
     """Share of the predictions that have the KPI: of a KPI that is logged when something happens, such as a purchase,
     how often it does."""
@@ -60,7 +60,7 @@ def kpi_coverage(subject: Subject, alpha: float) -> Estimate:
     return proportion(subject.n - subject.current.missing, subject.n, alpha)
 
 
-@metric("median delay", cause="business", kinds=NUMERIC, unit="s", kpi=DELAY)
+@metric("median delay of a KPI", cause="business", kinds=NUMERIC, unit="s", kpi=DELAY)
 def kpi_delay(subject: Subject, alpha: float) -> Estimate:
     """The median time from a prediction until its KPI was known, in seconds, over the predictions that have one; of
     several values that of the latest."""
@@ -70,9 +70,9 @@ def kpi_delay(subject: Subject, alpha: float) -> Estimate:
     return quantile(0.5, lower, upper, counts.astype(float), alpha)
 
 
-@metric("a user", cause="business", kinds=NUMERIC, kpi=PER_USER)
+@metric("KPI per user", cause="business", kinds=NUMERIC, kpi=PER_USER)
 def kpi_per_user(subject: Subject, alpha: float) -> Estimate:
-    """A KPI a user: its sum over the number of users, in its unit; those who have none count as 0. In a window of
+    """A KPI per user: its sum over the number of users, in its unit; those who have none count as 0. In a window of
     several grains each user counts once in each grain that they come in, so it is the mean of a user and grain.
 
     The interval is that of a ratio of two sums over users, which vary together: the delta method, for which users, not
@@ -90,7 +90,7 @@ def kpi_per_user(subject: Subject, alpha: float) -> Estimate:
     return replace(apart, value=plain.value, n=users)
 
 
-@metric("users that have any", cause="business", kinds=NUMERIC, unit="share", kpi=PER_USER)
+@metric("share of users with a KPI", cause="business", kinds=NUMERIC, unit="share", kpi=PER_USER)
 def kpi_user_share(subject: Subject, alpha: float) -> Estimate:
     """Share of the users of whose predictions any has the KPI; users are counted as for `kpi_per_user`."""
     if subject.current is None or not subject.grains:

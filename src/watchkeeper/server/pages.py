@@ -216,6 +216,7 @@ COUNTED = {
     "conflicting": ("Conflicting", "requests told different labels; the latest counts"),
     "contradicted": ("Contradicted", "outcomes of the same moment with another label; the first counts"),
     "outcomes again": ("Outcomes sent again", "the same once more; kept once"),
+    "kpis again": ("KPIs sent again", "the same once more; kept once"),
     "predictions again": ("Predictions sent again", "the same request once more; kept once"),
     "set aside": ("Values set aside", "they do not fit their column, or nobody declared it"),
     "rejected": ("Rejected", "events that could not be read"),
