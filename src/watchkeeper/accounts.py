@@ -37,10 +37,11 @@ LOOKED = "accounts"
 class Accounts:
     """What became of a model's events.
 
-    `counts` are those of `joins`, and of what came in since counting began: `predictions again`, `outcomes again`
-    and `kpis again` (sent twice, kept once), `contradicted` (an outcome of the same moment as one before, with another label, which is
-    not kept), `set aside` (values that do not fit), `rejected`, `too late` (rows of times whose summaries stay as
-    they are, since rows of them were deleted), and `dropped by clients, REASON` (events that never came).
+    `counts` are those of `joins`, and of what came in since counting began: `predictions again`, `outcomes again` and
+    `kpis again` (sent twice, kept once), `contradicted` (an outcome of the same moment as one before, with another
+    label, which is not kept), `set aside` (values that do not fit), `rejected`, `too late` (rows of times whose
+    summaries stay as they are, since rows of them were deleted), and `dropped by clients, REASON` (events that never
+    came).
 
     `labelled` is the share of the predictions old enough for their labels that have them, of `due` ones. `label_delay`
     and `arrival_lag` are quantiles, in seconds, of the last 30 days. `provisional` is the newest value of each

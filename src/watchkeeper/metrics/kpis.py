@@ -33,8 +33,8 @@ def kpi_mean(subject: Subject, alpha: float) -> Estimate:
 
 @metric("KPI per prediction", cause="business", kinds=NUMERIC, kpi="")
 def kpi_per_prediction(subject: Subject, alpha: float) -> Estimate:
-    """A KPI per prediction: its sum over the number of all predictions, in its unit. Those that have none count as 0, so
-    it is low before the KPI's `delay` is over."""
+    """A KPI per prediction: its sum over the number of all predictions, in its unit. Those that have none count as
+    0."""
     values, counts = _with_nothing(subject)
     return mean_of_counts(values, counts, alpha) if values.any() else _nothing(counts)
 
