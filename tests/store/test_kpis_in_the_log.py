@@ -20,8 +20,9 @@ from watchkeeper.segments import Segmentation
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store import erasure, kpis, retention
 from watchkeeper.store.backends import Backend, DuckDB
+from watchkeeper.store.fitting import table
 from watchkeeper.store.layout import Appended, Batches, Deleted
-from watchkeeper.store.log import Log, table
+from watchkeeper.store.log import Log
 from watchkeeper.store.postgres import Postgres
 from watchkeeper.store.sources import Plan
 from watchkeeper.testing import profile_of
@@ -251,3 +252,14 @@ def test_names_and_texts_are_quoted(log: Log) -> None:
     assert kpis.columns([Plan("revenue per user", Kind.NUMERIC, GRID)], ["revenue"]) == ("revenue",)
     found = kpis.latest(log.backend, M, ["o'clock"], None)
     assert "'o''clock'" in found
+
+
+def test_a_grain_of_many_rows_is_not_parted_where_users_are_counted(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("watchkeeper.store.log.PORTION", 2)
+    for batch in range(4):
+        ids = [f"{batch}-{i}" for i in range(3)]
+        log.append(M, rows(ids, entity_id=["u", "v", "u"]))
+        log.append_kpis(M, values(ids, [1.0, 2.0, 4.0]))
+    found = kept(log, PLANS[:3], of=Batches(0, log.arrival(M)))
+    assert found["revenue per user", "v1", ALL] == profile_of([20.0, 8.0], GRID).to_bytes()
+    assert found["revenue", "v1", ALL] == profile_of([1.0, 2.0, 4.0] * 4, GRID).to_bytes()
