@@ -638,7 +638,7 @@ def test_a_subject_is_erased_and_the_search_finds_nothing(run: Run, folder: Path
     run("log", write(folder / "predictions.csv", rows), "--model", "loans")
     done = run("erase", "ann@example.org")
     assert (done.code, done.err) == (0, "")
-    assert "loans: 3 predictions, 0 outcomes and 0 values set aside deleted" in done.out
+    assert "loans: 3 predictions, 0 outcomes, 0 KPIs and 0 values set aside deleted" in done.out
     assert "3 of its 3 request ids: nothing found" in done.out
     assert "keep this receipt" in done.out
     found = json.loads(run("erase", "ann@example.org", "--model", "loans", "--json").out)
