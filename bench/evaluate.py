@@ -5,7 +5,10 @@ python bench/evaluate.py --quick    two million rows, NannyML on a hundred thous
 python bench/evaluate.py --json     the figures as one JSON object, in the last line
 
 Each tool runs in a process and an environment of its own; what is timed is all from the Parquet file to the values,
-after a first run on few rows. NannyML has no segments: each is given to it as a table of its own.
+after a first run on few rows. NannyML has no segments: each is given to it as a table of its own, and all rows as one
+more, one chunk each. It is asked for six metrics (AUC, F1, precision, recall, specificity, accuracy), with its bands;
+watchkeeper finds these and all others it has of a score, with intervals, and how far the segments lie apart. NannyML
+needs a reference, a tenth as many rows, which is read and fitted within its time.
 """
 
 from __future__ import annotations

@@ -482,7 +482,7 @@ class Subject:
             grain_seconds=self.grain_seconds,
         )  # fmt: skip
 
-    @property
+    @cached_property
     def scores(self) -> Scores:
         """The score-by-label counts of the labelled rows, or the expected ones; none without a grid."""
         return self.expected or self._scores(self.labelled)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import beta, binom, norm
 
 from watchkeeper.stats.estimates import Estimate, proportions
-from watchkeeper.stats.shrinkage import shrink_shares, shrink_values
+from watchkeeper.stats.shrinkage import _quantile, shrink_shares, shrink_values
 
 BATTERS = np.array([18, 17, 16, 15, 14, 14, 13, 12, 11, 11, 10, 10, 10, 10, 10, 9, 8, 7], dtype=float)
 SEASON = np.array(
@@ -53,6 +53,22 @@ def test_few_segments_stay_as_they_are() -> None:
     assert found[0].low == pytest.approx(low[0])
     assert shrink_values(np.array([2.0]), np.array([1.0]), [5], 0.025)[0].value == 2.0
     assert shrink_values(np.zeros(0), np.zeros(0), [], 0.025) == []
+
+
+def test_quantiles_of_skewed_and_even_distributions_are_those_of_scipy() -> None:
+    a, b, at = np.array([0.3, 2.0, 500.0, 1e6]), np.array([40.0, 2.0, 700.0, 3e6]), np.array([1e-3, 0.5, 0.4, 0.25])
+    for q in (1e-6, 0.025, 0.5, 0.975):
+        found = _quantile(lambda x: beta.cdf(x, a, b), q, np.zeros(4), np.ones(4))
+        np.testing.assert_allclose(found, beta.ppf(q, a, b), rtol=1e-7)
+        found = _quantile(lambda x: norm.cdf(x, at), q, at - 9, at + 30)
+        np.testing.assert_allclose(found, norm.ppf(q, at), atol=1e-8)
+
+
+def test_values_that_are_known_exactly_stay_as_they_are() -> None:
+    values = np.array([1.0, 2.0, 3.0, 40.0])
+    value, low, high = read(shrink_values(values, np.full(4, 1e-12), [9] * 4, 0.025))
+    for found in (value, low, high):
+        np.testing.assert_allclose(found, values, rtol=1e-4)
 
 
 def test_a_segment_without_rows_is_like_the_others() -> None:

@@ -24,11 +24,13 @@ from watchkeeper.stats.confusion import Confusion
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store import sources
 from watchkeeper.store.labelled import with_errors
-from watchkeeper.store.sources import SEGMENT, Plan
-from watchkeeper.store.tallies import fit_grids, sample
+from watchkeeper.store.sources import SEGMENT, UNLABELLED, Plan
+from watchkeeper.store.tallies import GROUP, fit_grids, sample, tally
 from watchkeeper.windows import Window, from_unix, show_duration
 
 MOST_PERIODS = 1000
+MOST_TALLIED = 200
+"""Parts whose numbers are streamed, each of which takes all bins in memory; of more the engine groups them."""
 NEVER = Window(from_unix(0), from_unix(1))
 """Rows without a time."""
 
@@ -133,6 +135,8 @@ def subjects(
 
 def _counted(split: Split, known: list[Plan], task: str) -> list[dict[str, dict[str, Profile]]]:
     """The counts of each part, by column and label."""
+    if task != MULTICLASS and len(split.parts) <= MOST_TALLIED:
+        return _tallied(split, known, task)
     table = split.table
     if task not in (BINARY, MULTICLASS):
         table = with_errors(table, ERRORS)
@@ -143,6 +147,28 @@ def _counted(split: Split, known: list[Plan], task: str) -> list[dict[str, dict[
     for part in sources.collect(counts, known, names if SEGMENT in table.columns else ("0",)):
         found[int(part.segment)].setdefault(part.column, {})[part.label] = part.profile
     return found
+
+
+def _tallied(split: Split, known: list[Plan], task: str) -> list[dict[str, dict[str, Profile]]]:
+    """The same of numbers alone: streamed through their grids, which takes a third of the time."""
+    table = split.table if task == BINARY else with_errors(split.table, ERRORS)
+    labels = ("0", "1", UNLABELLED) if task == BINARY else (ALL,)
+    number = table[SEGMENT].cast("int64") if SEGMENT in table.columns else sources.text("0").cast("int64")
+    label = table["label"].coalesce(labels.index(UNLABELLED)) if task == BINARY else 0
+    table = table.mutate(**{GROUP: number * len(labels) + label})
+    counted = tally(table, known, len(split.parts) * len(labels))
+    found: list[dict[str, dict[str, Profile]]] = []
+    for i in range(len(split.parts)):
+        by_label = dict(zip(labels, counted[i * len(labels) :], strict=False))
+        own = {p.name: {label: of[p.name] for label, of in by_label.items() if of[p.name].n} for p in known}
+        found.append({name: _with_whole(profiles) for name, profiles in own.items() if profiles})
+    return found
+
+
+def _with_whole(by_label: Mapping[str, Profile]) -> dict[str, Profile]:
+    whole = merge(by_label.values())
+    assert whole is not None
+    return {label: profile for label, profile in by_label.items() if label != UNLABELLED} | {ALL: whole}
 
 
 def _merged(parts: Iterable[Mapping[str, Mapping[str, Profile]]]) -> dict[str, dict[str, Profile]]:

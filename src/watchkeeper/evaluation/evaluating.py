@@ -305,7 +305,7 @@ def _of_subjects(task: str, own: Mapping[str, Subject], costs: Costs | None) -> 
 def _seen(metric: Metric, column: str, own: Mapping[str, Subject]) -> Subject:
     """What a metric looks at in one part."""
     beside = {other: s for other, s in own.items() if any(fits(other, wanted) for wanted in metric.beside)}
-    return replace(own[column], beside=beside)
+    return replace(own[column], beside=beside) if beside else own[column]
 
 
 def _gaps(

@@ -178,9 +178,10 @@ def _inferred(
         if score is not None and said is None:
             return BINARY, "since there is a score and no class is predicted"
         return MULTICLASS, "since the labels are words"
-    number = table[label].cast("float64").nullif(float("nan"))
-    ends = side.scalars({"low": number.min(), "high": number.max(), "broken": (number % 1.0 != 0).sum()})
-    if not ends["broken"] and (ends["low"] is None or (ends["low"] >= 0 and ends["high"] <= 1)):
+    number = table[label] if kind.is_integer() else table[label].cast("float64").nullif(float("nan"))
+    wanted = {"low": number.min(), "high": number.max()}  # which Parquet files tell of whole numbers unread
+    ends = side.scalars(wanted if kind.is_integer() else wanted | {"broken": (number != number.floor()).sum()})
+    if not ends.get("broken") and (ends["low"] is None or (ends["low"] >= 0 and ends["high"] <= 1)):
         return BINARY, "since all labels are 0 or 1"
     if said is None or not kind.is_integer() or not table[said].type().is_integer():
         return REGRESSION, "since the labels are numbers"
@@ -335,9 +336,9 @@ def _yes_or_no(side: Side, label: str, positive: object) -> Any:
     if not column.type().is_numeric():
         raise DataError(f'"{label}" holds {type_name(column)} values; labels of yes or no are 0 and 1')
     if column.type().is_integer():
-        return column.isin([0, 1]).ifelse(column.cast("int64"), sources.nothing("int64"))
+        return column.between(0, 1).ifelse(column.cast("int64"), sources.nothing("int64"))
     number = column.cast("float64")
-    return number.isin([0.0, 1.0]).ifelse(number, sources.nothing("float64")).cast("int64")
+    return ((number == 0.0) | (number == 1.0)).ifelse(number, sources.nothing("float64")).cast("int64")
 
 
 def _number(side: Side, name: str, what: str) -> Any:

@@ -302,10 +302,12 @@ class Tally:
         if groups is None and np.isfinite(low) and np.isfinite(high):
             self._low[0], self._high[0] = min(self._low[0], low), max(self._high[0], high)
             return
-        finite = np.isfinite(values)
         own = np.zeros(len(values), dtype=np.int64) if groups is None else groups
-        np.minimum.at(self._low, own[finite], values[finite])
-        np.maximum.at(self._high, own[finite], values[finite])
+        if not (np.isfinite(low) and np.isfinite(high)):
+            finite = np.isfinite(values)
+            values, own = values[finite], own[finite]
+        np.minimum.at(self._low, own, values)
+        np.maximum.at(self._high, own, values)
 
     def counts(self, group: int = 0) -> dict[int, int]:
         """Rows by bin number."""

@@ -28,6 +28,8 @@ LOG_ODDS = (-13.0, 9.0)
 STEPS = 24
 CENTRES = np.linspace(-3.5, 3.5, 9)
 """Where the centre of the shares is tried, in standard errors from the mean share."""
+NEAR, MOST_ROUNDS = 1e-9, 40
+"""How near to a quantile is enough, in standard deviations, and after how many rounds what is found is taken."""
 NEGLIGIBLE = 1e-5
 """Cases this much less likely than the likeliest are left out."""
 
@@ -71,11 +73,12 @@ def shrink_shares(hits: Floats, rows: Floats, alpha: float) -> list[Estimate]:
     likelihood, a, b = common(odds)
     weight, kept = _weights((likelihood + _prior(odds)[:, None]).ravel())
     after_a, after_b = (a + hits).reshape(-1, len(hits))[kept], (b + rows - hits).reshape(-1, len(hits))[kept]
-    value = weight @ (after_a / (after_a + after_b))
-    ends = [
-        _quantile(lambda at: weight @ betainc(after_a, after_b, at), q, np.zeros(len(hits)), np.ones(len(hits)))
-        for q in (alpha, 1 - alpha)
-    ]
+    middle = after_a / (after_a + after_b)
+    value = weight @ middle
+    variance = weight @ (middle * (1 - middle) / (after_a + after_b + 1) + (middle - value) ** 2)
+    reach = np.sqrt(variance / alpha)  # no more than alpha lies farther from the mean (Chebyshev)
+    low, high = np.maximum(value - reach, 0), np.minimum(value + reach, 1)
+    ends = [_quantile(lambda at: weight @ betainc(after_a, after_b, at), q, low, high) for q in (alpha, 1 - alpha)]
     shares = [float(h / n) if n else None for h, n in zip(hits, rows, strict=True)]
     return [
         Estimate(float(v), float(low), float(high), int(n), detail={"plain": p})
@@ -144,7 +147,7 @@ def _likely(likelihood: Callable[[Floats], Floats]) -> Floats:
     for _ in range(2):
         tried = np.linspace(low, high, STEPS)
         found = likelihood(np.exp(tried)) + _prior(np.exp(tried))
-        near = np.flatnonzero(found > found.max() + np.log(NEGLIGIBLE))
+        near = np.flatnonzero(found >= found.max() + np.log(NEGLIGIBLE))
         low, high = tried[max(near[0] - 1, 0)], tried[min(near[-1] + 1, STEPS - 1)]
     return np.exp(np.linspace(low, high, STEPS))
 
@@ -157,9 +160,26 @@ def _weights(evidence: Floats) -> tuple[Floats, Ints]:
 
 
 def _quantile(cumulative: Callable[[Floats], Floats], q: float, low: Floats, high: Floats) -> Floats:
-    """Where an increasing function of each segment, between low and high, reaches q: by halving."""
-    for _ in range(30):
-        middle = (low + high) / 2
-        below = cumulative(middle) < q
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return (low + high) / 2
+    """Where the distribution function of each segment, between low and high, reaches q: by the Illinois method (Dowell
+    and Jarratt 1971), as quantiles of the normal distribution, on whose scale a bell curve is a line.
+    """
+
+    def over(at: Floats) -> Floats:
+        return np.asarray(ndtri(np.clip(cumulative(at), 1e-300, 1 - 1e-16)) - ndtri(q))
+
+    below, above, was_low = over(low), over(high), np.zeros(len(low))
+    at = (low + high) / 2
+    for _ in range(MOST_ROUNDS):
+        gap = above - below
+        at = np.where(gap > 0, low - below * np.divide(high - low, gap, out=np.zeros(len(gap)), where=gap > 0), at)
+        here = over(at)
+        if np.abs(here).max(initial=0.0) < NEAR:
+            break
+        side = np.where(here < 0, 1, -1)
+        again = side == was_low  # the same end moved twice: the other one is drawn near
+        below, above = (
+            np.where(side > 0, here, np.where(again, below / 2, below)),
+            np.where(side < 0, here, np.where(again, above / 2, above)),
+        )
+        low, high, was_low = np.where(side > 0, at, low), np.where(side < 0, at, high), side
+    return at
