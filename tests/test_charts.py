@@ -361,6 +361,9 @@ def test_estimates_are_drawn_in_grey_beside_what_was_realised_and_where_there_ar
     traces = {trace["name"]: trace for trace in figure["data"] if trace["mode"] != "none" and "customdata" in trace}
     assert traces["version v1, estimated"]["line"]["color"] == GREY
     assert traces["version v1, estimated"]["x"][-1] > traces["version v1"]["x"][-1]
+    heeding = [replace(p, detail={"from": "features and weights"}) for p in estimated]
+    named = charts.performance_over_time(heeding, CHAMPIONS, "log_loss")
+    assert {trace["name"] for trace in named["data"]} >= {"version v1, estimated from features and weights"}
     alone = charts.performance_over_time(estimated, CHAMPIONS, "log_loss")
     assert {trace["name"] for trace in alone["data"]} == {"version v1, estimated"}
 

@@ -41,6 +41,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "audit",
         "gaps",
         "engine",
+        "expecting",
         "inference",
         "cloudevents",
         "quarantine",

@@ -117,6 +117,13 @@ def effective(weight: Floats) -> float:
     return float(weight.sum() ** 2 / (weight**2).sum() / len(weight))
 
 
+def reweighted(reference: Rows, weight: Floats, scores: Floats) -> Floats:
+    """The share of positives by score alone, as in the reference once its rows are weighted, shape (scores,)."""
+    at, share = _isotonic(reference.scores, reference.labels, weight)
+    found: Floats = np.interp(scores, at, share)
+    return found
+
+
 def ways(reference: Rows, model: FeatureAware, features: Floats, scores: Floats) -> list[Way]:
     """What is expected of rows by the calibration that heeds features; and by that of the reference weighted to look
     like them, where the weights leave an `EFFECTIVE` share of it.
@@ -133,8 +140,7 @@ def ways(reference: Rows, model: FeatureAware, features: Floats, scores: Floats)
     weight = weights(reference, features)
     if effective(weight) < EFFECTIVE:
         return [by_features]
-    at, share = _isotonic(reference.scores, reference.labels, weight)
-    now, fitted = (np.interp(part, at, share) for part in (scores, reference.scores))
+    now, fitted = (reweighted(reference, weight, part) for part in (scores, reference.scores))
     seen = counts(reference.scores, reference.labels, weight)
     return [by_features, Way(counts(scores, now), seen, counts(reference.scores, fitted, weight))]
 
@@ -172,6 +178,8 @@ def counts(scores: Floats, shares: Floats, weight: Floats | None = None) -> Scor
 class ErrorModel:
     """How large a regression's errors are by features and prediction (loss-based estimation, after NannyML's DLE).
 
+    `fitted` are the absolute and the squared errors expected of the reference's own rows, out of fold, shape (2, rows).
+
     Args:
         features: shape (rows, columns), as of `Rows`, the prediction among them.
         errors: prediction less label of the reference's rows, shape (rows,).
@@ -180,7 +188,7 @@ class ErrorModel:
     def __init__(self, features: Floats, errors: Floats, categorical: Sequence[int] = ()) -> None:
         folds = np.random.default_rng(0).permutation(len(errors)) % THIRDS
         self._losses = np.stack([np.abs(errors), errors**2])
-        self._fitted, self._parts = np.zeros(self._losses.shape), []
+        self.fitted, self._parts = np.zeros(self._losses.shape), []
         with threadpool_limits(limits=1):
             for fold in range(THIRDS):
                 rest, out = folds != fold, folds == fold
@@ -192,7 +200,7 @@ class ErrorModel:
                     for loss in self._losses
                 ]  # fmt: skip
                 self._parts.append(trees)
-                self._fitted[:, out] = [tree.predict(features[out]) for tree in trees]
+                self.fitted[:, out] = [tree.predict(features[out]) for tree in trees]
 
     def estimate(self, features: Floats, alpha: float) -> tuple[Estimate, Estimate]:
         """What the mean absolute and the root mean squared error will be of rows of which only features and prediction
@@ -202,11 +210,9 @@ class ErrorModel:
         allows for the labels to come and for the reference's size by the spread of the losses about what was expected,
         which is taken to grow as the losses do, and for what the trees of the three parts differ by.
         """
-        with threadpool_limits(limits=1):
-            guessed = np.array([[tree.predict(features) for tree in trees] for trees in self._parts]).mean(axis=2)
-        found, n, before = [], len(features), self._losses.shape[1]
+        guessed, found, n, before = self._by_part(features).mean(axis=2), [], len(features), self._losses.shape[1]
         for i, losses in enumerate(self._losses):
-            off = losses - self._fitted[i]
+            off = losses - self.fitted[i]
             each = np.maximum(guessed[:, i] + off.mean(), 0.0)
             mean = float(each.mean())
             scale = max(mean / float(losses.mean()), 1e-12) if losses.any() else 1.0
@@ -216,6 +222,16 @@ class ErrorModel:
             low, value, high = (end**0.5 if i else end for end in ends)
             found.append(Estimate(value, low, high, n, before))
         return found[0], found[1]
+
+    def expected(self, features: Floats) -> Floats:
+        """The absolute and the squared error that is expected of each row, shape (2, rows); some may be below zero."""
+        found: Floats = self._by_part(features).mean(axis=0)
+        return found
+
+    def _by_part(self, features: Floats) -> Floats:
+        """What the trees of each part expect, shape (parts, 2, rows)."""
+        with threadpool_limits(limits=1):
+            return np.array([[tree.predict(features) for tree in trees] for trees in self._parts])
 
 
 def _isotonic(scores: Floats, labels: Floats, weight: Floats) -> tuple[Floats, Floats]:

@@ -424,9 +424,13 @@ def _install_references(engine: Engine, config_file: Path) -> None:
     for name, model in engine.config.models.items():
         with engine.state.snapshot() as tx:
             crowned = tx.champions(name)
-        if model.reference and not crowned:
+        lacking = crowned and engine.expecting.lacks(name, model, model.champion)
+        if model.reference and (not crowned or lacking):
             table = read(connect(), config_file.parent / model.reference, f"reference of {name}").to_pyarrow()
-            engine.install(name, model.champion, table, actor="configuration")
+            if crowned:
+                engine.refer(name, model.champion, table)
+            else:
+                engine.install(name, model.champion, table, actor="configuration")
 
 
 # logging from files

@@ -19,6 +19,7 @@ from watchkeeper import (
     audit,
     channels,
     diagnosis,
+    expecting,
     incidents,
     keeping,
     measuring,
@@ -86,6 +87,9 @@ class Engine:
         self.inbox.sweep()
         self.registry = Registry(store / "registry")
         self.retraining = actions.Retraining(self.state, self.log_of, self.registry, config, store / "jobs")
+        self.expecting = expecting.Expecting(store, self.state, self.log_of, self.registry)
+        if any(model.estimation == "features" for model in config.models.values()):
+            expecting.load()
         self.keeping = keeping.Keeping(store, self.state, self.log, self.inbox, config, self.keys)
         self._turn = threading.Lock()
         self.tables = {name: Warehouse(name, m, m.events) for name, m in config.models.items() if m.events}
@@ -127,6 +131,9 @@ class Engine:
                 self._summarised(name, model, tick)
                 if name not in self.tables:
                     accounts.look(self.state, self.log, name, now)
+            if model.estimation == "features":
+                with tick.timed("estimate"):  # what is expected of rows without labels becomes profiles beside theirs
+                    tick.rows["estimate"] += self.expecting.expect(name, model, now)
             with tick.timed("judge"), self.state.transaction() as tx:
                 points = self.measure(tx, name, model, now)  # 3. profiles become points
                 verdicts = self.judge(tx, model, points, tick)  # 4. points become verdicts
@@ -332,6 +339,7 @@ class Engine:
             self.record(tick)
             accounts.add(self.state, tick.counted)
             self.inbox.sweep()
+            self.expecting.forget()
             done = self.keeping.erase(subject, model, self.clock(), actor, spools)
             self.checkpoints.make(self.state, self.clock(), at_once=True)  # the record may be sealed anew
             return done
@@ -346,7 +354,13 @@ class Engine:
         reference = privacy.protect(reference, self.config.models[name], self.keys)
         with self.state.transaction() as tx:
             traffic.install(tx, self.config, name, version, reference, self.clock(), actor)
+        self.expecting.keep(name, self.config.models[name], version, reference)
         self._steer(name)
+
+    def refer(self, name: str, version: str, reference: pa.Table) -> None:
+        """Give the rows of an installed version's reference, for a model that estimates from features only now."""
+        reference = privacy.protect(reference, self.config.models[name], self.keys)
+        self.expecting.keep(name, self.config.models[name], version, reference)
 
     def offer(self, name: str, version: str, actor: str) -> Rollout:
         """Begin the rollout of a registered version that no gate has seen: its share of the traffic judges it."""

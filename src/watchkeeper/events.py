@@ -85,6 +85,9 @@ SCORES = "score:"
 """What the names of the columns begin with that hold the probability of each class; the class follows. A `score` that
 maps classes to probabilities is kept in such columns, among the features."""
 
+EXPECTED = "expected:"
+"""What the names of the columns begin with that hold what is expected of rows whose labels are not known."""
+
 EARLIEST, LATEST = 1971, 2200
 """Years that an event can be of; a time outside them is a mistake of unit or zone."""
 

@@ -231,6 +231,8 @@ class Keeping:
                     done.running.append(job.name)
                 else:
                     done.training_rows += erasure.erase_training_rows(job, traces)
+            for rows in sorted((self.store / "references").glob("*/*.parquet")):
+                done.training_rows += erasure.erase_table(rows, traces)
             done.state = erasure.scrub(self.state, traces, model)
             done.spooled = sum(erasure.erase_lines(client, traces, model) for client in clients)
             for name, ids in requests.items():

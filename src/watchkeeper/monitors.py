@@ -26,6 +26,7 @@ from watchkeeper.metrics import (
     drift,
     encoding,
     estimation,
+    expected,
     fairness,
     find,
     kpis,
@@ -65,6 +66,7 @@ BUILT_IN = (
     concept,
     multiclass,
     regression,
+    expected,
     estimation,
     fairness,
     service,
@@ -78,7 +80,7 @@ LARGEST_ERROR = 0.05
 """No look is less confident than this, however generous the budget."""
 EARLY = "(early)"
 """Ends the name of a monitor that looks before the labels are mature."""
-ESTIMATES = tuple(f"estimated_{compute.__name__}" for compute in estimation.HEADLINES)
+ESTIMATES = (*(f"estimated_{compute.__name__}" for compute in estimation.HEADLINES), "estimated_mae", "estimated_rmse")
 SHOWN = 0.025
 """Error on each side of the intervals of values that are shown and not judged."""
 
@@ -109,7 +111,8 @@ class Watch:
 
     def sees(self, subject: Subject) -> bool:
         """Whether there is what to look at: no estimate is shown of a model whose reference has no labels."""
-        return self.monitor is not None or not self.metric.baseline_labels or bool(subject.baseline_labelled)
+        known = subject.baseline_labelled or expected.ABSOLUTE in subject.beside
+        return self.monitor is not None or not self.metric.baseline_labels or bool(known)
 
     @property
     def early(self) -> timedelta | None:
@@ -134,6 +137,7 @@ def plan(config: ModelConfig, segmentations: Iterable[Segmentation] = ()) -> lis
             _check_segments(monitor, config)
             _check_groups(monitor, metric, config)
             _check_costs(metric, config)
+            _check_estimation(metric, config)
             looks_at = _columns(monitor, metric, config)
             pairs += [(one, metric, column, kind) for one in _twice(monitor, metric) for column, kind in looks_at]
         except ConfigError as problem:
@@ -229,6 +233,13 @@ def _check_costs(metric: Metric, config: ModelConfig) -> None:
             f"{metric.name} needs the model's costs; add them to the model, such as"
             f" costs: {'{false_positive: 5, false_negative: 120}' if binary else example}",
             ("metric",),
+        )
+
+
+def _check_estimation(metric: Metric, config: ModelConfig) -> None:
+    if expected.ABSOLUTE in metric.beside and config.estimation != "features":
+        raise ConfigError(
+            f"{metric.name} is estimated from features; add estimation: features to the model", ("metric",)
         )
 
 

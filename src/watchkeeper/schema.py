@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from watchkeeper.costs import Costs, CostsConfig, Word, check_classes, word
 from watchkeeper.errors import ConfigError, did_you_mean
-from watchkeeper.events import FIELDS, KPI, RESERVED, SCORES, score_of
+from watchkeeper.events import EXPECTED, FIELDS, KPI, RESERVED, SCORES, score_of
 from watchkeeper.records import Severity
 from watchkeeper.settings import (
     KPI_NAME,
@@ -405,6 +405,8 @@ class ModelConfig(Strict):
     `reference` is a CSV or Parquet file of the data that the first champion was trained on (features, and score and
     label where there are any), beside the configuration, and `champion` the version that it is logged under.
     `fallback_score` is what is served when the model fails.
+    `estimation` is what performance is estimated from before the labels come: from the `scores` alone, or from the
+    `features` too, which needs the rows of a labelled reference and scikit-learn; of a regression, from them alone.
 
     `segments` are the parts of the traffic that are summarised apart: `[country, [country, device]]` is each country,
     and each crossing of country and device. Their columns are categorical features. The 100 values (or crossings) that
@@ -434,6 +436,7 @@ class ModelConfig(Strict):
     rollout: RolloutConfig = RolloutConfig()
     fallback_score: float | None = Field(default=None, ge=0, le=1)
     inference: InferenceConfig = InferenceConfig()
+    estimation: Literal["scores", "features"] = "scores"
     kpis: dict[str, KpiConfig] = Field(default={})
     privacy: PrivacyConfig = PrivacyConfig()
     retention: RetentionConfig = RetentionConfig()
@@ -486,6 +489,8 @@ class ModelConfig(Strict):
         if not self.stored:
             raise ConfigError("every column is dropped, so there is nothing to watch; keep one", ("columns",))
         self._rows_stay_long_enough()
+        if self.estimation == "features" and self.task is Task.MULTICLASS:
+            raise ConfigError("features is for binary classifiers and regressions; leave it out", ("estimation",))
         if self.events:
             self._table_fits(self.events)
         return self
@@ -500,7 +505,7 @@ class ModelConfig(Strict):
         taken = ERRORS if self.task is Task.REGRESSION else ()
         self._costs_fit()
         for name in self.columns:
-            if name in taken or name.startswith(SCORES):
+            if name in taken or name.startswith((SCORES, EXPECTED)):
                 raise ConfigError(f'a feature of this model cannot be called "{name}"; rename it', ("columns", name))
         if self.task is not Task.MULTICLASS and self.classes:
             raise ConfigError(
@@ -564,6 +569,8 @@ class ModelConfig(Strict):
                 f" would never be seen; found {show_duration(events.look_back)}",
                 ("events", "look_back"),
             )
+        if self.estimation == "features":
+            raise ConfigError("rows of a table that others keep are not sampled; leave it out", ("estimation",))
         if self.retention != RetentionConfig():
             raise ConfigError("nothing is deleted from a table that others keep; leave retention out", ("retention",))
         wanted = [self.privacy.entity_id, self.privacy.context, *(c.sensitive for c in self.stored.values())]

@@ -38,7 +38,8 @@ def performance_over_time(
     """A performance metric of each version, with its 95 % band; vertical lines mark new champions.
 
     Values whose labels are not all known yet have a dashed band, and beside them what the known labels say. What was
-    estimated without labels, where the points have it, is grey.
+    estimated without labels, where the points have it, is grey, and named by what it was last estimated from if that is
+    more than the scores.
     """
     unit = unit_of(metric)
     title = title or f"{title_of(metric)} of each version"
@@ -55,7 +56,10 @@ def performance_over_time(
         own, name = [p for p in kept if p.version == version], f"version {version}" if version else "all versions"
         mature, early = ([p for p in own if p.provisional is so] for so in (False, True))
         guess = [p for p in estimated if p.version == version]
-        figure["data"] += line_with_band(guess, f"{name}, estimated", i, unit, style=(GREY, "dot")) if guess else []
+        if guess:
+            ways = max(guess, key=at).detail.get("from")
+            said = f"{name}, estimated" + (f" from {ways}" if ways else "")
+            figure["data"] += line_with_band(guess, said, i, unit, style=(GREY, "dot"))
         figure["data"] += line_with_band(mature, name, i, unit) if mature else []
         figure["data"] += _provisional(early, name, i, unit) if early else []
     _mark_champions(figure, champions, both)

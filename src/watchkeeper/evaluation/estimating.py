@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from watchkeeper.errors import ConfigError
 from watchkeeper.evaluation.counting import NEVER, Place, Split
 from watchkeeper.evaluation.rows import BINARY, REGRESSION, Rows
-from watchkeeper.metrics.estimation import ESTIMATED, SHARE, held_against, value_of
+from watchkeeper.metrics.estimation import ESTIMATED, SHARE, value_of
+from watchkeeper.metrics.expected import held_against
 from watchkeeper.profiles import Subject
 from watchkeeper.records import ALL
 from watchkeeper.schema import Kind

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from watchkeeper.metrics import Compute, metric, of_task, performance
+from watchkeeper.metrics.expected import CLASSIFIED, held_against, ways
 from watchkeeper.profiles import Subject
 from watchkeeper.schema import Task
 from watchkeeper.stats import estimation
@@ -62,13 +63,14 @@ def _register(compute: Compute, within: tuple[float, float]) -> None:
 
     about = partial(
         metric, cause=realised.cause, kinds=tuple(sorted(realised.kinds)), column=realised.column, unit=realised.unit,
-        baseline_labels=True,
+        baseline_labels=True, beside=CLASSIFIED,
     )  # fmt: skip
     estimated.__name__ = f"estimated_{realised.name}"
     estimated.__doc__ = (
         f"What {realised.title} will be once the labels are known, from the scores of all rows and from how often such"
         " scores came true in the baseline. The interval is the band in which the realised value will lie, if rows with"
-        " the same score are as often positive as they were there. It has no value where the baseline has fewer than"
+        " the same score are as often positive as they were there; with `estimation: features`, rows with such features"
+        " and the same score. It has no value where the baseline has fewer than"
         f" {estimation.FEW_LABELS} rows of either label."
     )
     about(f"estimated {realised.title}", costs=realised.costs)(estimated)
@@ -95,22 +97,18 @@ def _of_rows(compute: Compute, within: tuple[float, float], subject: Subject, ro
     if not reference.n:
         return Estimate.absent(rows.n, 0)
 
-    value = value_of(compute, subject)
-    return estimation.estimate(value, reference, rows.lower, rows.upper, rows.counts, subject.threshold, alpha, within)
+    known, told, sampled = ways(subject, rows)
+    found = estimation.estimate(
+        value_of(compute, subject), reference, rows.lower, rows.upper, rows.counts, subject.threshold, alpha, within,
+        known, sampled,
+    )  # fmt: skip
+    return found.about(**told) if found.value is not None else found
 
 
 def _error(compute: Compute, within: tuple[float, float], subject: Subject, alpha: float) -> Estimate:
     seen, real = subject.scores, compute(subject, alpha).value
     rows = Binned(seen.lower, seen.upper, seen.negatives + seen.positives)
     return held_against(_of_rows(compute, within, subject, rows, alpha), real)
-
-
-def held_against(found: Estimate, real: float | None) -> Estimate:
-    """How much higher something was estimated than it turned out, with the band less what it turned out as interval."""
-    if found.value is None or found.low is None or found.high is None or real is None:
-        return Estimate.absent(found.n, found.n_baseline)
-    detail = {"estimated": found.value, "realised": real, "held": found.low <= real <= found.high}
-    return replace(found, value=found.value - real, low=found.low - real, high=found.high - real, detail=detail)
 
 
 for _compute, _within in ESTIMATED.items():

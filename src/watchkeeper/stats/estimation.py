@@ -115,7 +115,7 @@ class Way:
 
 def estimate(
     value: Value, reference: Scores, lower: Floats, upper: Floats, rows: Floats, threshold: float, alpha: float,
-    within: tuple[float, float] = (-np.inf, np.inf), ways: Sequence[Way] = (),
+    within: tuple[float, float] = (-np.inf, np.inf), ways: Sequence[Way] = (), sampled: float = 1.0,
 ) -> Estimate:  # fmt: skip
     """What a metric will be of rows of which only the scores are known, with the band that it will lie in.
 
@@ -127,6 +127,8 @@ def estimate(
         alpha: error on each side.
         within: the least and the greatest value that the metric can take.
         ways: those that know more than the scores; the estimate is then their mean. Without any, that of the scores.
+        sampled: the share of the rows, drawn at random, that the ways looked at. The band is then that of so many rows,
+            which is never too narrow: a row's label and its chance together vary less than a label of even chances.
 
     The value is that of the expected counts. Isotonic regression follows the noise of the reference where that rises,
     which flatters the model; by how much shows on the reference itself, where the realised value is known, and is taken
@@ -162,6 +164,7 @@ def estimate(
 
     z, middle = -float(ndtri(alpha)), (lower + upper) / 2
     below, above, slope = _labels_to_come(moved, positives, rows, predicted_positive(lower, threshold))
+    below, above = below / sampled, above / sampled
     nearest = np.searchsorted((calibration.middle[1:] + calibration.middle[:-1]) / 2, middle)
     pull = np.bincount(calibration.block[nearest], rows * slope, len(calibration.rows))
     of_block = calibration.positives / calibration.rows

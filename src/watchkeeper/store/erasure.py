@@ -178,18 +178,20 @@ def _lines(folder: Path) -> list[str]:
 
 def erase_training_rows(folder: Path, traces: Traces) -> int:
     """Take the subject's rows out of the training data of a job that has ended; how many."""
-    taken = 0
-    for path in (folder / "train.parquet", folder / "holdout.parquet"):
-        if not path.is_file():
-            continue
-        rows = pq.read_table(path)
-        kept = others(rows, traces)
-        if kept.num_rows < rows.num_rows:
-            taken += rows.num_rows - kept.num_rows
-            sink = pa.BufferOutputStream()
-            pq.write_table(kept, sink)
-            overwrite(path, sink.getvalue().to_pybytes())
-    return taken
+    return sum(erase_table(folder / name, traces) for name in ("train.parquet", "holdout.parquet"))
+
+
+def erase_table(path: Path, traces: Traces) -> int:
+    """Take the subject's rows out of a Parquet file, if it is there; how many."""
+    if not path.is_file():
+        return 0
+    rows = pq.read_table(path)
+    kept = others(rows, traces)
+    if kept.num_rows < rows.num_rows:
+        sink = pa.BufferOutputStream()
+        pq.write_table(kept, sink)
+        overwrite(path, sink.getvalue().to_pybytes())
+    return int(rows.num_rows - kept.num_rows)
 
 
 def erase_waiting(inbox: Inbox, traces: Traces) -> int:

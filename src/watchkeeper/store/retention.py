@@ -35,7 +35,7 @@ def expire(log: Log, model: str, before: datetime) -> Deleted:
 def thin(log: Log, model: str, before: datetime, share: float) -> Deleted:
     """Keep the sample of this share of the predictions from before a moment, and of the outcomes and KPIs known by
     then."""
-    others = f"NOT ({_in_sample(share)})"
+    others = f"NOT ({chosen(share)})"
     return log.delete(model, f"event_time < {moment(before)} AND {others}", f"known_at < {moment(before)} AND {others}")
 
 
@@ -91,7 +91,8 @@ def start_within(log: Log, model: str, size: int, grain: str, length: timedelta)
     return None
 
 
-def _in_sample(share: float) -> str:
+def chosen(share: float) -> str:
+    """The condition, in SQL, that the requests in the sample of this share fulfil."""
     return f"substr(md5(request_id), 1, {_DIGITS}) < '{_bound(share)}'"
 
 
