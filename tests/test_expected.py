@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from watchkeeper import monitors
 from watchkeeper.metrics import find
-from watchkeeper.metrics.expected import EFFECTIVE, FEATURES, LABELS, STRANGE, UNIT, WAS, WEIGHTED, ways
+from watchkeeper.metrics.expected import ABSOLUTE, EFFECTIVE, FEATURES, LABELS, STRANGE, UNIT, WAS, WEIGHTED, ways
 from watchkeeper.profiles import Profile, Subject, merge, numeric
+from watchkeeper.schema import Task
 from watchkeeper.stats.grid import Floats, Grid
 
-GRID, ALPHA = Grid.unit(), 0.025
+GRID, ALPHA = Grid.unit(), monitors.SHOWN
 
 
 def profile(scores: Floats, parts: Floats) -> Profile:
@@ -72,6 +74,39 @@ def test_what_the_trees_were_off_by_on_the_reference_is_taken_off() -> None:
     about = subject(scores, (scores, labels), {FEATURES: expects(scores, flattering, known)})
     realised = find("accuracy").compute(replace(about, labelled=whole(by_label(scores, labels))), ALPHA)
     assert find("estimated_accuracy").compute(about, ALPHA).value == pytest.approx(realised.value, abs=1e-6)
+
+
+def test_a_relative_limit_compares_with_what_was_realised_of_the_reference() -> None:
+    rng = np.random.default_rng(5)
+    scores, chance, labels = world(5000, 0.3, rng)
+    now = world(3000, 0.8, rng)
+    known = {**by_label(scores, chance), **{f"{WAS}{k}": p for k, p in by_label(scores, labels).items()}}
+    about = subject(now[0], (scores, labels), {FEATURES: expects(*now[:2], known)})
+    realised = find("accuracy").compute(replace(about, labelled=whole(by_label(scores, labels))), ALPHA)
+    assert find("estimated_accuracy").compute(about.of_baseline, ALPHA).value == pytest.approx(realised.value, abs=1e-4)
+
+
+def losses_of(now: Floats, fitted: Floats, was: Floats) -> Subject:
+    """A regression whose trees expect these absolute errors of the rows, and these of the reference."""
+    grid = Grid.fit(np.concatenate([now, fitted, was]))
+
+    def profile(errors: Floats) -> Profile:
+        bins, counts = np.unique(grid.bins(errors), return_counts=True)
+        return numeric(grid, dict(zip(bins.tolist(), counts.tolist(), strict=True)), None, None)
+
+    asked = Subject(profile(now), profile(fitted), grid, 0.5, 1, 0, {}, {WAS: profile(was)})
+    return Subject(profile(now), None, grid, 0.5, 1, 0, {}, {}, beside={ABSOLUTE: asked})
+
+
+def test_errors_are_those_of_the_trees_less_what_they_were_off_by_and_of_the_reference_those_that_were() -> None:
+    rng = np.random.default_rng(6)
+    fitted = rng.uniform(1, 3, 4000)
+    about = losses_of(rng.uniform(2, 4, 2000), fitted, fitted + 0.5)
+    assert find("estimated_mae", Task.REGRESSION).compute(about, ALPHA).value == pytest.approx(3.5, abs=0.05)
+    before = find("estimated_mae", Task.REGRESSION).compute(about.of_baseline, ALPHA)
+    assert before.value == pytest.approx(2.5, abs=0.05)
+    nothing = find("estimated_mae", Task.REGRESSION).compute(replace(about, beside={}), ALPHA)
+    assert nothing.value is None
 
 
 def test_weights_count_where_enough_of_the_reference_is_left() -> None:

@@ -137,7 +137,8 @@ def _loss(subject: Subject, power: int, alpha: float) -> Estimate:
     beside = subject.beside.get(column)
     if beside is None:
         return Estimate.absent(subject.n)
-    now, fitted = beside.binned, beside.of_baseline.binned
+    now = beside.binned
+    fitted = beside.of_baseline.binned if beside.baseline else now  # the reference itself is asked
     was = replace(beside, current=beside.baseline_labelled.get(WAS)).binned
     if not (now.n and fitted.n and was.n):
         return Estimate.absent(subject.n)
