@@ -77,6 +77,12 @@ LATENCY = [
 ]
 
 
+def kpis() -> list[Point]:
+    """What was measured of a KPI on two days."""
+    metrics = ("kpi_sum", "kpi_per_prediction", "kpi_per_user", "kpi_coverage", "kpi_user_share", "kpi_delay")
+    return [point(day, 0.5, metric=metric, column="revenue") for day in (1, 2) for metric in metrics]
+
+
 def figures() -> Iterator[tuple[str, charts.Figure]]:
     base, now = profile(GRID, VALUES[:900]), profile(GRID, VALUES[900:1300] * 2, missing=40)
     yield "densities", charts.distribution(now, base, GRID, "amount")
@@ -92,6 +98,7 @@ def figures() -> Iterator[tuple[str, charts.Figure]]:
     yield "label coverage", charts.label_coverage([*PERFORMANCE, *YOUNG], "log_loss")
     yield "metric", charts.metric_over_time([point(d, 0.1) for d in range(5)], 0.25, since=START + DAY)
     yield "latency", charts.latency(LATENCY)
+    yield from (("kpi", figure) for figure in charts.kpi(kpis(), "revenue", "EUR"))
     yield "shares", charts.shares_over_time([point(1, 0.01, metric="error_rate")], ["error_rate"], "Errors")
     yield "volume", charts.volume([point(d, 300.0, metric="volume", column="status", monitor="") for d in range(5)])
     yield (
@@ -373,3 +380,18 @@ def test_label_coverage_is_told_with_what_is_expected_of_it() -> None:
     now, expected = charts.label_coverage([*YOUNG, unknown], "log_loss")["data"]
     assert (now["y"], expected["y"]) == ([45] * 3, [90] * 3)
     assert charts.label_coverage([unknown], "log_loss")["layout"]["annotations"]
+
+
+def test_a_kpi_is_drawn_in_its_unit_for_predictions_and_users() -> None:
+    whole, each, shares, delay = charts.kpi(kpis(), "revenue", "EUR")
+    assert whole["layout"]["yaxis"]["title"]["text"] == "revenue (EUR)"
+    assert {line["name"] for line in each["data"]} == {"per prediction", "per user"}
+    assert [line["y"] for line in shares["data"] if line["name"] == "users"][-1] == [50.0, 50.0]
+    assert delay["layout"]["yaxis"]["title"]["text"] == "hours"
+
+
+def test_of_a_kpi_without_users_there_is_no_line_of_users() -> None:
+    some = [p for p in kpis() if p.metric in ("kpi_sum", "kpi_per_prediction")]
+    figures = charts.kpi(some, "clicks")
+    assert {line["name"] for line in figures[1]["data"]} == {"per prediction"}
+    assert figures[2]["data"] == figures[3]["data"] == []

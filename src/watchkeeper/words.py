@@ -141,7 +141,21 @@ def measured(value: float | None, metric: str, column: str = "", relative: str |
     unit = unit_of(metric)
     if unit == "share":
         return sign + share(value)
+    if unit == "s":
+        return sign + span(value)
     return sign + number(value) + (f"{THIN}{of}" if (of := unit_in(metric, column)) else "")
+
+
+def of_kpi(value: float | None, metric: str, unit: str) -> str:
+    """What is measured of a KPI, in its own unit."""
+    kind = unit_of(metric)
+    if value is None or kind in ("share", "s"):
+        return measured(value, metric)
+    return number(value) + (f"{THIN}{unit}" if unit else "")
+
+
+def interval_of_kpi(low: float | None, high: float | None, metric: str, unit: str) -> str:
+    return NONE if low is None or high is None else f"{of_kpi(low, metric, unit)} to {of_kpi(high, metric, unit)}"
 
 
 def interval(low: float | None, high: float | None, metric: str, column: str = "", relative: str | None = None) -> str:

@@ -21,6 +21,7 @@ from watchkeeper.charts.figures import (
     title_of,
     unit_of,
 )
+from watchkeeper.charts.kpis import kpi
 from watchkeeper.charts.over_time import (
     label_coverage,
     latency,
@@ -36,7 +37,8 @@ from watchkeeper.charts.rollouts import arms
 
 __all__ = [
     "ALARM", "BLUE", "GREY", "PSI_STEPS", "SERIES", "THEMES", "Figure", "Unit", "arms", "at", "by_drift",
-    "confusion", "distribution", "drift_map", "gathered", "label_coverage", "latency", "length_of", "metric_over_time",
-    "nothing", "performance_over_time", "precision_recall", "quantiles_by_period", "realised_and_estimated",
-    "reliability", "roc", "shares_by_period", "shares_over_time", "title_of", "unit_of", "values_over_time", "volume",
+    "confusion", "distribution", "drift_map", "gathered", "kpi", "label_coverage", "latency", "length_of",
+    "metric_over_time", "nothing", "performance_over_time", "precision_recall", "quantiles_by_period",
+    "realised_and_estimated", "reliability", "roc", "shares_by_period", "shares_over_time", "title_of", "unit_of",
+    "values_over_time", "volume",
 ]  # fmt: skip

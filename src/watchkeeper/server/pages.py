@@ -16,6 +16,7 @@ from watchkeeper import accounts, charts, words
 from watchkeeper.accounts import Accounts
 from watchkeeper.errors import ConfigError
 from watchkeeper.gaps import last_gaps
+from watchkeeper.kpis import kpi_of
 from watchkeeper.metrics import METRICS
 from watchkeeper.monitors import Watch, plan
 from watchkeeper.profiles import Profile, Subject
@@ -163,7 +164,7 @@ def model(
         drift_links=links("drift", [(m, words.metric_title(m)) for m in drifts]),
         range_links=links("days", [(str(d), f"{d} days") for d in RANGES]),
         drift=drift_section(model, drift_points, drifted), service=service_section(service),
-        business=business_section(service),
+        business=business_section(service), kpis=kpi_sections(service, config),
         monitors=monitor_rows(config, verdicts, judged), incidents=incidents, rollouts=rollouts,
         accounts=accounts_rows(told), gaps=apart, relative={m.name: m.relative for m in config.monitors or ()},
     )  # fmt: skip
@@ -338,6 +339,37 @@ def business_section(points: Sequence[Point]) -> dict[str, Any]:
         "charts": [embedded(charts.metric_over_time(some, title=business_title(some[0]))) for some in shown],
         "rows": [(business_title(some[-1]), some[-1]) for some in shown],
     }
+
+
+def kpi_sections(points: Sequence[Point], config: ModelConfig) -> list[dict[str, Any]]:
+    """What predictions have led to: for each KPI its charts, and the last value of each metric of it."""
+    sections = []
+    for name, kpi in config.kpis.items():
+        own = [p for p in points if p.metric in KPIS and p.value is not None and kpi_of(p.column, [name])]
+        last = {p.metric: p for p in sorted(own, key=lambda p: p.window.end)}
+        if own:
+            sections.append(
+                {
+                    "name": name,
+                    "unit": kpi.unit,
+                    "delay": words.span(kpi.delay.total_seconds()),
+                    "charts": [embedded(figure) for figure in charts.kpi(own, name, kpi.unit)],
+                    "rows": [(title, of, last[metric]) for metric, (title, of) in KPIS.items() if metric in last],
+                }
+            )
+    return sections
+
+
+KPIS = {
+    "kpi_sum": ("Sum of a grain", "predictions"),
+    "kpi_per_prediction": ("Per prediction", "predictions"),
+    "kpi_mean": ("Mean, where there is one", "predictions"),
+    "kpi_coverage": ("Predictions that have one", "predictions"),
+    "kpi_per_user": ("Per user", "users"),
+    "kpi_user_share": ("Users that have one", "users"),
+    "kpi_delay": ("Median time until it is known", "predictions"),
+}
+"""What is told of a KPI, in which words, and what it is of."""
 
 
 def business_title(p: Point) -> str:

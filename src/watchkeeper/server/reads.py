@@ -60,6 +60,7 @@ LATENCY = ("p50", "p95", "p99")
 FAILURES = ("error_rate", "timeout_rate", "fallback_rate")
 SERVICE = (*LATENCY, *FAILURES, "availability", "volume", "mean_use")
 BUSINESS = ("mean_cost", "total_cost")
+KPIS = tuple(name for name, metric in METRICS.items() if metric.kpi is not None)
 """What the sections on the service and on the business show, beside the latency."""
 LOOK_BACK = timedelta(days=120)
 """Verdicts older than this before the newest are not looked for."""
@@ -189,7 +190,7 @@ def sparkline(tx: Transaction, model: str, until: datetime, config: ModelConfig)
 
 def chart_points(tx: Transaction, model: str, since: datetime, drift: str) -> list[Point]:
     """The points of service, business and drift that a model's page draws."""
-    shown = (POINTS.monitor == "") & POINTS.metric.in_([*SERVICE, *BUSINESS])
+    shown = (POINTS.monitor == "") & POINTS.metric.in_([*SERVICE, *BUSINESS, *KPIS])
     return tx.select(
         Point, POINTS.window_end > since, shown | (POINTS.metric == drift), model=model, segment=ALL, order="window_end"
     )
