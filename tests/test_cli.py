@@ -209,6 +209,49 @@ def test_a_record_is_sealed_exported_and_examined_elsewhere(
     assert cut.err.startswith(f"broken: entry {len(lines)} is missing, which was there on ")
 
 
+def test_a_configuration_is_checked_and_its_looks_are_counted(run: Run, folder: Path) -> None:
+    done = run("config", "check")
+    assert done.code == 0
+    assert done.out.startswith("watchkeeper.yaml is right: config-")
+    told = json.loads(run("config", "check", "--json").out)
+    for row in told["looks"]:
+        expected = row["looks"] * 30 * (1 - row["confidence"])
+        assert expected <= row["false_alarms_in_30_days"] * (1 + 1e-9), "looks a day, each as often wrong as it may be"
+    (folder / "wrong.yaml").write_text("models: {loans: {columns: {amount: {kind: numbre}}}}\n")
+    refused(run("config", "check", "wrong.yaml"), "wrong.yaml:1: columns.amount.kind: must be")
+
+
+def test_what_was_in_force_is_listed_and_compared(run: Run, folder: Path) -> None:
+    refused(run("config", "history"), "there is no store in .watchkeeper")
+    run("tick")
+    [first] = json.loads(run("config", "history", "--json").out)
+    assert (first["author"], first["changes"]) == ("watchkeeper", None)
+    done = run("config", "diff")
+    assert (done.code, done.out) == (0, "nothing differs\n")
+    written = (folder / "watchkeeper.yaml").read_text()
+    (folder / "before.yaml").write_text(written)
+    (folder / "watchkeeper.yaml").write_text(
+        written.replace("models:\n  loans:\n", "models:\n  loans:\n    threshold: 0.4\n")
+    )
+    done = run("config", "diff")
+    assert (done.code, done.out) == (1, "models.loans.threshold: 0.5 becomes 0.4\n")
+    assert run("config", "diff", "before.yaml", "watchkeeper.yaml").out == done.out
+    assert run("config", "diff", first["version"], "watchkeeper.yaml").out == done.out
+    [change] = json.loads(run("config", "diff", "--json").out)
+    assert change == {"place": "models.loans.threshold", "what": "changed", "old": 0.5, "new": 0.4}
+    run("tick")
+    second, _ = json.loads(run("config", "history", "--json").out)
+    assert second["changes"] == [change]
+    assert "1 change" in run("config", "history").out
+    refused(
+        run("config", "diff", "config-none"), "there is no file and no version config-none; watchkeeper config history"
+    )
+
+
+def test_editors_are_given_a_schema(run: Run) -> None:
+    assert json.loads(run("config", "schema").out)["title"] == "watchkeeper.yaml"
+
+
 def test_a_changed_record_is_found_and_is_exit_code_1(run: Run, folder: Path) -> None:
     run("tick")
     engine = Engine(folder / ".watchkeeper", cli.config.load(folder / "watchkeeper.yaml"))

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import jsonschema_rs
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from watchkeeper.config import load, loads, only_model
+import watchkeeper.demo
+from watchkeeper.config import changes, json_schema, load, loads, only_model
 from watchkeeper.errors import ConfigError
 from watchkeeper.records import Severity
 from watchkeeper.schema import ColumnConfig, Config, Kind, ModelConfig, MonitorConfig
@@ -210,3 +216,104 @@ def test_one_of_several_models_is_asked_for() -> None:
     config = loads(MODEL + "  trains:\n    columns: {delay: {kind: numeric}}\n")
     with pytest.raises(ConfigError, match=r"f\.yaml has 2 models \(flights, trains\) and one is needed here"):
         only_model(config, "f.yaml")
+
+
+# What differs
+
+
+def plain(text: str) -> dict[str, Any]:
+    return loads(text).model_dump(mode="json")
+
+
+MONITORED = (
+    MODEL
+    + """\
+    monitors:
+      - {name: cold, metric: ks, columns: [temp], above: 0.1}
+      - {name: late, metric: volume, below: 10}
+"""
+)
+
+
+def test_equal_configurations_do_not_differ_however_they_are_written() -> None:
+    assert (
+        changes(plain(MONITORED), plain(MONITORED.replace("{name: cold, metric: ks", "{metric: ks, name: cold"))) == []
+    )
+
+
+def test_changes_are_named_by_where_they_are() -> None:
+    new = MONITORED.replace("above: 0.1", "above: 0.2").replace("carrier: {kind: categorical}", "dep: {kind: numeric}")
+    found = changes(plain(MONITORED), plain(new))
+    assert [(c.place, c.what) for c in found] == [
+        ("models.flights.columns.carrier", "removed"),
+        ("models.flights.columns.dep", "added"),
+        ("models.flights.monitors.cold.above", "changed"),
+    ]
+    assert found[2].sentence == "models.flights.monitors.cold.above: 0.1 becomes 0.2"
+    assert found[0].sentence.startswith('models.flights.columns.carrier: removed, {"kind": "categorical"')
+
+
+def test_a_monitor_that_comes_in_between_is_one_change() -> None:
+    new = MONITORED.replace(
+        "      - {name: late", "      - {name: warm, metric: psi, columns: [temp], above: 0.2}\n      - {name: late"
+    )
+    [found] = changes(plain(MONITORED), plain(new))
+    assert (found.place, found.what, found.new["metric"]) == ("models.flights.monitors.warm", "added", "psi")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_nothing_differs_from_itself_and_all_is_new_to_nothing(value: Any) -> None:
+    assert changes(value, value) == []
+    assert [(c.place, c.what) for c in changes({}, {"a": value})] == [("a", "added")]
+
+
+# For editors
+
+
+def test_the_schema_takes_what_is_right() -> None:
+    schema = jsonschema_rs.Draft202012Validator(json_schema())
+    demo = Path(watchkeeper.demo.__file__).parent / "watchkeeper.yaml"
+    texts = [MODEL, MONITORED, demo.read_text()]
+    texts.append(
+        MODEL
+        + """\
+    grain: 1h
+    label_delay: 36h
+    retention: {age: 90d, size: 20GB}
+    alarm_budget: {P0: 0.1, P1: 1, P2: 3}
+    segments: [carrier, [carrier, temp]]
+    monitors: [{name: slow, metric: p95, above: 100, window: 1h, baseline: 4 x 7d ago, relative: ratio}]
+channels: {team: {type: email, severity: P1, to: [team@example.com]}}
+"""
+    )
+    for text in texts:
+        schema.validate(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MODEL.replace("columns:", "colums:"),
+        MODEL.replace("numeric", "number"),
+        MODEL + "    grain: 2h\n",
+        MODEL + "    label_delay: soon\n",
+        MODEL + "    retention: {size: much}\n",
+        MODEL + "channels: {team: {type: pigeon}}\n",
+        MONITORED.replace("{name: cold, ", "{"),
+    ],
+)
+def test_the_schema_refuses_what_is_wrong_by_itself(text: str) -> None:
+    schema = jsonschema_rs.Draft202012Validator(json_schema())
+    assert not schema.is_valid(yaml.safe_load(text))
+
+
+def test_the_schema_names_metrics_and_durations_as_they_are_written() -> None:
+    monitor = json_schema()["$defs"]["MonitorConfig"]["properties"]
+    assert "psi" in monitor["metric"]["anyOf"][0]["enum"]
+    assert monitor["window"]["default"] == "1d"
+    assert json_schema()["$defs"]["ModelConfig"]["properties"]["resolve_after"]["default"] == "3d"

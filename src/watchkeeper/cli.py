@@ -29,6 +29,7 @@ from rich.tree import Tree
 
 from watchkeeper import accounts, config, events, words
 from watchkeeper.commands import audit, keep, keys, quarantine
+from watchkeeper.commands import config as config_commands
 from watchkeeper.commands.evaluate import evaluate
 from watchkeeper.commands.events import events as events_command
 from watchkeeper.commands.options import CONFIG, STORE, AsJson, ConfigFile, Store, err, escaped, opened, out, tell
@@ -67,6 +68,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(audit.app, name="audit")
+app.add_typer(config_commands.app, name="config")
 app.add_typer(keys.app, name="keys")
 app.add_typer(quarantine.app, name="quarantine")
 app.command("events")(events_command)

@@ -1,4 +1,4 @@
-"""Reading `watchkeeper.yaml`: strictly, and with the line of every mistake.
+"""Reading `watchkeeper.yaml`: strictly, and with the line of every mistake; and what differs between two of them.
 
 YAML is read as its version 1.2 has it, where only `true` and `false` are booleans: a column called `no` or `on`
 keeps its name, and so does one called 2013. A key that is written twice in one place is refused; anchors, aliases
@@ -13,18 +13,22 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails
 
 import watchkeeper.channels.built_in  # noqa: F401  importing it fills the registry of channels
 from watchkeeper import channels, monitors
 from watchkeeper.errors import ConfigError, did_you_mean
+from watchkeeper.metrics import METRICS
 from watchkeeper.schema import Config, ModelConfig
+from watchkeeper.windows import DURATION, show_duration
 
 Key = str | int
 Place = tuple[Key, ...]
@@ -404,3 +408,77 @@ def only_model(config: Config, name: str) -> tuple[str, ModelConfig]:
             ("models",),
         )
     return next(iter(config.models.items()))
+
+
+# What differs
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A setting that differs between two configurations: `what` is added, removed or changed."""
+
+    place: str
+    what: str
+    old: Any
+    new: Any
+
+    @property
+    def sentence(self) -> str:
+        old, new = (json.dumps(value, ensure_ascii=False) for value in (self.old, self.new))
+        if self.what == "changed":
+            return f"{self.place}: {old} becomes {new}"
+        return f"{self.place}: {self.what}, {new if self.what == 'added' else old}"
+
+
+def changes(old: Any, new: Any, place: str = "") -> list[Change]:
+    """What differs between two configurations, as `Config.model_dump(mode="json")` gives them, in their order.
+
+    Lists of settings that have names, such as monitors, are compared by these, and so are not upset by an insertion.
+    """
+    old, new = _by_name(old), _by_name(new)
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [Change(place, "changed", old, new)]
+    found: list[Change] = []
+    for key in dict.fromkeys([*old, *new]):
+        inner = f"{place}.{key}" if place else str(key)
+        if key not in new:
+            found.append(Change(inner, "removed", old[key], None))
+        elif key not in old:
+            found.append(Change(inner, "added", None, new[key]))
+        else:
+            found += changes(old[key], new[key], inner)
+    return found
+
+
+def _by_name(value: Any) -> Any:
+    """A list of settings with names of their own as a mapping; anything else as it is."""
+    if not isinstance(value, list) or not all(isinstance(one, dict) and "name" in one for one in value):
+        return value
+    names = [one["name"] for one in value]
+    return dict(zip(names, value, strict=True)) if value and len({*names}) == len(names) else value
+
+
+# For editors
+
+
+class _ForEditors(GenerateJsonSchema):
+    """Settings as they are written in YAML."""
+
+    def timedelta_schema(self, schema: Any) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^{DURATION}$", "examples": ["15m", "1h", "7d", "2w"]}
+
+    def encode_default(self, dft: Any) -> Any:
+        return show_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a configuration. It knows less than `loads` does: not what must fit
+    together."""
+    found = Config.model_json_schema(schema_generator=_ForEditors)
+    settings = found["$defs"]
+    settings["MonitorConfig"]["properties"]["metric"] = {"anyOf": [{"enum": sorted(METRICS)}, {"type": "string"}]}
+    settings["ChannelConfig"]["properties"]["type"] = {"enum": sorted(channels.CHANNELS)}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "watchkeeper.yaml"}

@@ -16,7 +16,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from watchkeeper.costs import Costs, CostsConfig, Word, check_classes, word
 from watchkeeper.errors import ConfigError, did_you_mean
@@ -87,10 +87,10 @@ Baseline = Annotated[
     timedelta | Ago | Literal["previous", "seasonal"] | None,
     BeforeValidator(_baseline),
     PlainSerializer(show_baseline, when_used="json"),
+    WithJsonSchema({"type": "string", "examples": ["reference", "previous", "28d", "7d ago", "4 x 7d ago", SEASONAL]}),
 ]
-"""What current data is compared with: the champion's reference data (None); the stretch of time of this length that
-ends where the current window starts; the window before, which is as long; the window some time ago; or what the last
-weeks let expect."""
+"""What current data is compared with: the champion's reference data (None); the stretch of this length, or the window,
+just before; the window some time ago; or what the last weeks let expect."""
 
 
 class Kind(StrEnum):

@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from watchkeeper.errors import ConfigError
 from watchkeeper.windows import parse_duration, show_duration
@@ -176,7 +176,12 @@ def show_size(size: int) -> str:
     return f"{size / _UNITS[unit]:g}{unit}"
 
 
-Size = Annotated[int, BeforeValidator(_size), PlainSerializer(show_size, when_used="json")]
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    PlainSerializer(show_size, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)? ?[MGT]B$", "examples": ["500MB", "20GB"]}),
+]
 
 
 class RetentionConfig(Strict):

@@ -13,6 +13,9 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 GRAINS = {"1h": HOUR, "1d": DAY}
 
+DURATION = r"(\d+)([smhdw])"
+"""How a duration is written, as a regular expression."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": HOUR, "d": DAY, "w": 7 * DAY}
 
@@ -86,7 +89,7 @@ def parse_duration(text: str) -> timedelta:
 
     Raises ConfigError for anything else, zero included.
     """
-    match = re.fullmatch(r"(\d+)([smhdw])", text.strip())
+    match = re.fullmatch(DURATION, text.strip())
     if match is None or int(match[1]) == 0:
         raise ConfigError(f'"{text}" is no duration; write a whole number and a unit, such as 15m, 1h, 7d or 2w')
     return int(match[1]) * _UNITS[match[2]]

@@ -431,6 +431,11 @@ class Transaction:
         found = self._connection.execute(sa.select(CONFIGS).where(CONFIGS.c.version == version)).mappings().first()
         return dict(found) if found else None
 
+    def configs(self) -> list[dict[str, Any]]:
+        """All kept configurations, each with its `version`, `at`, `author` and `body`, oldest first."""
+        query = sa.select(CONFIGS).order_by(CONFIGS.c.at, CONFIGS.c.version)
+        return [dict(found) for found in self._connection.execute(query).mappings()]
+
     def crown(self, model: str, version: str, since: datetime, because: str) -> None:
         """Note that a version is the champion from a moment on."""
         self._replace(CHAMPIONS, [{"model": model, "version": version, "since": since, "because": because}])
