@@ -2,11 +2,12 @@
 
 python bench/estimation.py [--quick] [--json]
 
-The data are NannyML's own (car loans, California housing, car prices, and employment in Massachusetts, as its package
-has them) and flights out of New York in 2013 with three covariate shifts: rows of later months drawn by weather, by
-hour and by distance, more strongly from chunk to chunk. Each tool is given the reference with labels and the chunks
-without. `worse_than_nannyml` counts the metrics of cases in which the mean absolute error is larger than NannyML's by
-more than two standard errors of the paired difference; `larger_than_nannyml` counts every larger one.
+The data are NannyML's own (car loans, California housing, credit cards of three kinds, car prices, and employment in
+Massachusetts, as its package has them) and flights out of New York in 2013 with three covariate shifts: rows of later
+months drawn by weather, by hour and by distance, more strongly from chunk to chunk. Each tool is given the reference
+with labels and the chunks without. `worse_than_nannyml` counts the metrics of cases in which the mean absolute error is
+larger than NannyML's by more than two standard errors of the paired difference; `larger_than_nannyml` counts every
+larger one.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+import watchkeeper as wk
 from watchkeeper import adaptation
 from watchkeeper.demo import flights
 from watchkeeper.demo import model as demo
@@ -156,6 +158,23 @@ def predicted(case: Case) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, n
     )
 
 
+def of_classes(case: Case) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray], np.ndarray]:
+    """The same of several classes, from scores alone."""
+    names = {"roc_auc": "macro_auc", "f1": "macro_f1", "accuracy": "accuracy"}
+    chunks = [case.analysis[chunk] for chunk in case.chunks()]
+    found = [wk.evaluate(chunk.drop(columns="label"), reference=case.reference) for chunk in chunks]
+    turned = [wk.evaluate(chunk) for chunk in chunks]
+    before = found[0].reference
+    assert before is not None
+    real = {name: np.array([of[own].value for of in turned]) for name, own in names.items()}
+    points = {name: [of[f"estimated_{own}"] for of in found] for name, own in names.items()}
+    held = [(p.low or 0) <= truth <= (p.high or 0) for name in names
+            for p, truth in zip(points[name], real[name], strict=True)]  # fmt: skip
+    rows = {name: np.array([p.value for p in each]) for name, each in points.items()}
+    none = {name: np.full(len(chunks), before.whole[own].value) for name, own in names.items()}
+    return {"scores": rows, "rows": rows, "none": none}, real, np.array(held)
+
+
 def theirs(case: Case, folder: Path, worker: peers.Worker, seconds: float) -> dict[str, np.ndarray]:
     paths = [folder / f"{case.name.replace(' ', '-')}-{side}.parquet" for side in ("reference", "analysis")]
     for path, table in zip(paths, (case.reference, case.analysis), strict=True):
@@ -165,6 +184,9 @@ def theirs(case: Case, folder: Path, worker: peers.Worker, seconds: float) -> di
     print(f"  NannyML on {case.name}: {found['seconds']:.1f} s", file=sys.stderr)
     number = len([*case.chunks()])
     return {name: np.array(of)[:number] for name, of in found.items() if isinstance(of, list)}
+
+
+WAYS = {"binary": classified, "multiclass": of_classes, "regression": predicted}
 
 
 # Data
@@ -178,9 +200,10 @@ def bundled(quick: bool) -> Iterator[Case]:
     def case(name: str, files: str, label: str, chunk: int, most: int, key: str = "y_pred_proba") -> Case:
         before, after, target = (pd.read_csv(data / file) for file in files.split())
         after = after.merge(target, on="id") if "id" in after else after.assign(**{label: target[label]})
-        names = {key: "score", "y_pred": "prediction", label: "label"}
+        classes = {name: f"score:{name.removeprefix(f'{key}_')}" for name in before if name.startswith(f"{key}_")}
+        names = {key: "score", "y_pred": "prediction", label: "label", **classes}
         sides = [table.rename(columns=names).drop(columns=["id", "timestamp"]) for table in (before, after)]
-        kind = "binary" if "score" in sides[0] else "regression"
+        kind = "binary" if "score" in sides[0] else "multiclass" if "score:" in "".join(sides[0]) else "regression"
         step = max(len(sides[0]) // most, 1)
         return Case(name, kind, sides[0].iloc[::step].reset_index(drop=True), sides[1], chunk)
 
@@ -189,6 +212,7 @@ def bundled(quick: bool) -> Iterator[Case]:
                " synthetic_car_loan_analysis_target.csv", "repaid", 5000, most)  # fmt: skip
     yield case("California housing", "california_housing_reference.csv california_housing_analysis.csv"
                " california_housing_analysis_gt.csv", "clf_target", 1000, most)  # fmt: skip
+    yield case("credit cards", "mc_reference.csv mc_analysis.csv mc_analysis_gt.csv", "y_true", 5000, most)
     if quick:
         CONSOLE.print("Car prices and employment are left out of a quick run.")
         return
@@ -281,7 +305,7 @@ def main() -> None:
         for case in (*flown(asked.quick), *bundled(asked.quick)):
             limit = max(45 - (perf_counter() - STARTED), 20) if asked.quick else 3600
             asked_them = beside.submit(theirs, case, Path(folder), worker, limit)
-            ours, real, within = (classified if case.kind == "binary" else predicted)(case)
+            ours, real, within = WAYS[case.kind](case)
             held.append(within)
             try:
                 nannyml = asked_them.result()
@@ -289,7 +313,7 @@ def main() -> None:
                 CONSOLE.print(f"NannyML was not measured on {case.name}: it {problem}", style="yellow")
                 break  # a late reply would pass for the next one
             for name, truth in real.items():
-                unit = 100 if case.kind == "binary" else 1
+                unit = 1 if case.kind == "regression" else 100
                 error = {way: unit * np.abs(of[name] - truth) for way, of in ours.items()}
                 error["nannyml"] = unit * np.abs(nannyml[name] - truth)
                 gap = error["nannyml"] - error["rows"]

@@ -94,6 +94,18 @@ def pets(seed: int = 1, rows: int = ROWS) -> tuple[list[dict[str, Any]], list[st
     return events_, labels
 
 
+def table(rows: list[dict[str, Any]], labels: list[str]) -> pa.Table:
+    """Reference data of such rows."""
+    return pa.table(
+        {
+            "weight": [row["features"]["weight"] for row in rows],
+            "prediction": [row["prediction"] for row in rows],
+            **{f"score:{name}": [row["score"][name] for row in rows] for name in CLASSES},
+            "label": labels,
+        }
+    )
+
+
 def prices(seed: int = 1, rows: int = ROWS) -> tuple[list[dict[str, Any]], list[float]]:
     rng = np.random.default_rng(seed)
     labels = rng.lognormal(3, 0.5, rows)
@@ -263,6 +275,52 @@ def test_metrics_of_several_classes_are_those_of_scikit_learn(keep: Any) -> None
         metrics.f1_score(labels, said, labels=["cat"], average="macro")
     )
     assert all(point.n == ROWS and point.coverage == 1 for point in found.values() if point.coverage is not None)
+
+
+def test_metrics_of_several_classes_are_estimated_before_any_label_comes(keep: Any) -> None:
+    keeper = keep(PETS)
+    before, known = pets(2, 3000)
+    keeper.engine.install("m", "v1", table(before, known))
+    rows, labels = pets()
+    keeper.log(rows, [None] * ROWS)
+    keeper.tick(1.01)
+    early = shown(keeper)
+    said = [row["prediction"] for row in rows]
+    realised = {
+        "accuracy": metrics.accuracy_score(labels, said),
+        "macro_f1": metrics.f1_score(labels, said, average="macro"),
+        "balanced_accuracy": metrics.balanced_accuracy_score(labels, said),
+    }
+    for name, value in realised.items():
+        assert early[f"estimated_{name}"].low < value < early[f"estimated_{name}"].high, name
+        assert early[f"estimated_{name}"].n == ROWS
+    assert set(early["estimated_macro_f1"].detail["classes"]) == {*CLASSES}
+    assert early["estimated_macro_auc"].low < 0.8 < early["estimated_macro_auc"].high
+
+
+def test_the_estimates_of_several_classes_are_held_against_what_turned_out(keep: Any) -> None:
+    keeper = keep({**PETS, "label_delay": "1d"})
+    keeper.engine.install("m", "v1", table(*pets(2, 3000)))
+    rows, labels = pets()
+    shuffled = [str(name) for name in np.random.default_rng(3).permutation(labels)]
+    for day, told in ((0, labels), (1, shuffled)):
+        keeper.log(rows, told, day)
+    keeper.tick(3.01)
+    held = [shown(keeper, day)["accuracy_estimation_error"].detail["held"] for day in (0, 1)]
+    assert held == [True, False]
+
+
+def test_a_score_where_it_was_predicted_is_counted_beside_that_of_all(keep: Any) -> None:
+    keeper = keep(PETS)
+    rows, labels = pets()
+    keeper.log(rows, labels)
+    keeper.tick(2)
+    kept = keeper.profiles()
+    cats = [row["prediction"] == "cat" for row in rows]
+    assert int(kept["said:cat", ALL].regular[1].sum()) == sum(cats)
+    assert int(kept["said:cat", "1"].regular[1].sum()) == sum(
+        label == "cat" for is_cat, label in zip(cats, labels, strict=True) if is_cat
+    )
 
 
 def test_metrics_of_a_regression_are_those_of_scikit_learn_within_the_grids_width(keep: Any) -> None:

@@ -45,12 +45,20 @@ def alarms(reference: str, current: list[str]) -> dict[str, Any]:
 
 
 def estimate(reference: str, analysis: str, chunk: int, kind: str, features: list[str]) -> dict[str, Any]:
-    """Estimated metrics of each chunk: CBPE of a classifier by its `score`, DLE of a regression."""
+    """Estimated metrics of each chunk: CBPE of a classifier by its `score`, or by those of its classes, `score:CLASS`;
+    DLE of a regression."""
     before, after = pd.read_parquet(reference), pd.read_parquet(analysis)
     if kind == "binary":
         metrics = ["roc_auc", "f1", "accuracy"]
         method = nannyml.CBPE(
             y_pred_proba="score", y_pred="prediction", y_true="label", problem_type="classification_binary",
+            metrics=metrics, chunk_size=chunk,
+        )  # fmt: skip
+    elif kind == "multiclass":
+        metrics = ["roc_auc", "f1", "accuracy"]
+        each = {name.removeprefix("score:"): name for name in before if name.startswith("score:")}
+        method = nannyml.CBPE(
+            y_pred_proba=each, y_pred="prediction", y_true="label", problem_type="classification_multiclass",
             metrics=metrics, chunk_size=chunk,
         )  # fmt: skip
     else:

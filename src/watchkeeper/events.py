@@ -88,6 +88,9 @@ maps classes to probabilities is kept in such columns, among the features."""
 EXPECTED = "expected:"
 """What the names of the columns begin with that hold what is expected of rows whose labels are not known."""
 
+SAID = "said:"
+"""What the names of the columns begin with that hold the probability of a class where it was predicted."""
+
 EARLIEST, LATEST = 1971, 2200
 """Years that an event can be of; a time outside them is a mistake of unit or zone."""
 

@@ -26,6 +26,7 @@ from watchkeeper.metrics import (
     drift,
     encoding,
     estimation,
+    estimation_of_classes,
     expected,
     fairness,
     find,
@@ -68,6 +69,7 @@ BUILT_IN = (
     regression,
     expected,
     estimation,
+    estimation_of_classes,
     fairness,
     service,
     business,
@@ -80,7 +82,11 @@ LARGEST_ERROR = 0.05
 """No look is less confident than this, however generous the budget."""
 EARLY = "(early)"
 """Ends the name of a monitor that looks before the labels are mature."""
-ESTIMATES = (*(f"estimated_{compute.__name__}" for compute in estimation.HEADLINES), "estimated_mae", "estimated_rmse")
+ESTIMATES = (
+    *(f"estimated_{compute.__name__}" for compute in estimation.HEADLINES),
+    *("estimated_macro_f1", "estimated_balanced_accuracy", "estimated_macro_auc"),
+    *("estimated_mae", "estimated_rmse"),
+)
 SHOWN = 0.025
 """Error on each side of the intervals of values that are shown and not judged."""
 

@@ -6,7 +6,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, lru_cache
 from hashlib import md5
@@ -481,6 +481,12 @@ class Subject:
             groups={name: subject.of_baseline for name, subject in self.groups.items()},
             grain_seconds=self.grain_seconds,
         )  # fmt: skip
+
+    @property
+    def of_labelled(self) -> Subject:
+        """The rows whose label is known, as if it were not."""
+        known = {name: subject.of_labelled for name, subject in self.beside.items()}
+        return replace(self, current=merge(self.labelled.values()), beside=known)
 
     @cached_property
     def scores(self) -> Scores:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from watchkeeper.costs import Costs, CostsConfig, Word, check_classes, word
 from watchkeeper.errors import ConfigError, did_you_mean
-from watchkeeper.events import EXPECTED, FIELDS, KPI, RESERVED, SCORES, score_of
+from watchkeeper.events import EXPECTED, FIELDS, KPI, RESERVED, SAID, SCORES, score_of
 from watchkeeper.records import Severity
 from watchkeeper.settings import (
     KPI_NAME,
@@ -505,7 +505,7 @@ class ModelConfig(Strict):
         taken = ERRORS if self.task is Task.REGRESSION else ()
         self._costs_fit()
         for name in self.columns:
-            if name in taken or name.startswith((SCORES, EXPECTED)):
+            if name in taken or name.startswith((SCORES, SAID, EXPECTED)):
                 raise ConfigError(f'a feature of this model cannot be called "{name}"; rename it', ("columns", name))
         if self.task is not Task.MULTICLASS and self.classes:
             raise ConfigError(

@@ -8,7 +8,7 @@ and label.
 from __future__ import annotations
 
 from watchkeeper import kpis
-from watchkeeper.events import RESOURCES, score_of
+from watchkeeper.events import RESOURCES, SAID, score_of
 from watchkeeper.schema import ERRORS, Kind, ModelConfig, Task
 
 SERVICE = {
@@ -41,6 +41,11 @@ def known_with_label(config: ModelConfig) -> tuple[str, ...]:
 def score_columns(config: ModelConfig) -> tuple[str, ...]:
     """The columns of the classes' probabilities."""
     return tuple(map(score_of, config.classes))
+
+
+def said_columns(config: ModelConfig) -> tuple[str, ...]:
+    """The columns of the classes' probabilities where they were predicted."""
+    return tuple(f"{SAID}{known}" for known in config.classes)
 
 
 def logged(config: ModelConfig) -> dict[str, str]:

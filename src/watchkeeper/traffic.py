@@ -24,7 +24,7 @@ from watchkeeper.stats import lags
 from watchkeeper.stats.grid import Grid
 from watchkeeper.stats.scores import log_loss_arm
 from watchkeeper.stats.sequential import Arm
-from watchkeeper.store.labelled import with_errors
+from watchkeeper.store.labelled import with_derived
 from watchkeeper.store.log import Log
 from watchkeeper.store.sources import (
     Part,
@@ -40,7 +40,7 @@ from watchkeeper.store.sources import (
 from watchkeeper.store.state import Transaction
 from watchkeeper.store.tallies import fit_grids
 from watchkeeper.store.times import ARRIVAL_LAG, LABEL_DELAY, LABEL_LAG
-from watchkeeper.tasks import NEGATIVE, POSITIVE, known_with_label, model_columns, score_columns
+from watchkeeper.tasks import NEGATIVE, POSITIVE, known_with_label, model_columns, said_columns, score_columns
 from watchkeeper.windows import Window, floor
 
 FEW = 100
@@ -122,7 +122,8 @@ def _of_task(model: ModelConfig, grids: dict[str, Grid]) -> list[Plan]:
             Plan("prediction", Kind.CATEGORICAL, None, by_label=True, known=classes, classes=classes),
             *(
                 Plan(name, Kind.NUMERIC, grids[name], by_label=True, positive=known)
-                for name, known in zip(score_columns(model), classes, strict=True)
+                for names in (score_columns(model), said_columns(model))
+                for name, known in zip(names, classes, strict=True)
                 if name in grids
             ),
         ]
@@ -132,7 +133,7 @@ def _of_task(model: ModelConfig, grids: dict[str, Grid]) -> list[Plan]:
 
 def fixed_grids(model: ModelConfig) -> dict[str, Grid]:
     """Grids that need no data: scores are probabilities."""
-    names = ("score",) if model.task is Task.BINARY else score_columns(model)
+    names = ("score",) if model.task is Task.BINARY else (*score_columns(model), *said_columns(model))
     return {**dict.fromkeys(names, Grid.unit()), "latency_ms": LATENCY}
 
 
@@ -164,7 +165,7 @@ def _answer_grids(columns: list[str], rows: pa.Table) -> dict[str, Grid]:
     "unknown" in them."""
     if not columns or not rows.num_rows:
         return {}
-    table = with_errors(read(connect(), rows, "answers"), columns)
+    table = with_derived(read(connect(), rows, "answers"), columns)
     here = [name for name in columns if name in table.columns]
     return fit_grids(table, dict.fromkeys(here, ()), ordinary=here)
 
@@ -250,8 +251,9 @@ def install(
     reference = _with_numbers(model, settings, reference)
     tx.put_grids(model, first_grids(settings, reference))
     tx.put_vocabularies(model, first_vocabularies(settings, reference))
-    table = with_errors(typed(read(connect(), reference, "reference"), settings.features), known_with_label(settings))
     whole = plans(settings, tx.grids(model), tx.vocabularies(model))
+    rows = typed(read(connect(), reference, "reference"), settings.features)
+    table = with_derived(rows, {plan.name for plan in whole})
     known = [plan for plan in whole if plan.name in table.columns]
     tx.put_segmentations(model, first_segments(settings, reference))
     parts = [*summarise(table, known), *_in_segments(tx, model, settings, table, known)]

@@ -132,15 +132,25 @@ def test_a_regressions_errors_are_estimated_by_features() -> None:
     assert not partly["mae_estimation_error"].detail["held"]
 
 
-def test_several_classes_without_labels_have_the_references_classes() -> None:
-    rng = np.random.default_rng(6)
-    score = rng.dirichlet([1, 1, 1], 3000)
+def several(n: int, seed: int, sure: tuple[float, ...] = (1, 1, 1)) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    score = rng.dirichlet(sure, n)
     names = np.array(["bird", "cat", "dog"])
     label = names[[rng.choice(3, p=row) for row in score]]
     said = {f"score:{name}": score[:, i] for i, name in enumerate(names)}
-    table = pa.table({"prediction": names[score.argmax(axis=1)], "label": label, **said})
-    found = wk.evaluate(without_labels(table), reference=table)
+    return pa.table({"prediction": names[score.argmax(axis=1)], "label": label, **said})
+
+
+def test_metrics_of_several_classes_are_estimated_and_turn_out_so() -> None:
+    before, now = several(5000, 6), several(3000, 7, (2, 2, 1))
+    found, real = wk.evaluate(without_labels(now), reference=before), wk.evaluate(now)
     assert (found.task, found.labelled, found.classes) == ("multiclass", 0, ("bird", "cat", "dog"))
+    assert {"accuracy", "macro_f1", "weighted_precision", "kappa", "mcc", "macro_auc"} <= {*found.estimated}
+    for name, point in found.estimated.items():
+        assert point.low is not None
+        assert point.high is not None
+        assert point.low < real[name].value < point.high, name
+        assert point.high < wk.evaluate(before)[name].value, name
 
 
 def test_a_report_of_estimates_draws_them_beside_what_is_realised(reference: pa.Table, tmp_path: Path) -> None:

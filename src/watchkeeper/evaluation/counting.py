@@ -14,7 +14,7 @@ from watchkeeper.comparison.tables import place
 from watchkeeper.costs import Costs
 from watchkeeper.errors import ConfigError, DataError
 from watchkeeper.evaluation.rows import AT, BINARY, MULTICLASS, Rows
-from watchkeeper.events import score_of
+from watchkeeper.events import SAID, score_of
 from watchkeeper.periods import Cut
 from watchkeeper.profiles import Profile, Subject, merge
 from watchkeeper.records import ALL
@@ -23,7 +23,7 @@ from watchkeeper.segments import Segmentation
 from watchkeeper.stats.confusion import Confusion
 from watchkeeper.stats.grid import Grid
 from watchkeeper.store import sources
-from watchkeeper.store.labelled import with_errors
+from watchkeeper.store.labelled import with_derived
 from watchkeeper.store.sources import SEGMENT, UNLABELLED, Plan
 from watchkeeper.store.tallies import GROUP, fit_grids, sample, tally
 from watchkeeper.windows import Window, from_unix, show_duration
@@ -98,7 +98,11 @@ def plans(rows: Rows, before: Sequence[Plan] | None = None) -> list[Plan]:
     if rows.task == MULTICLASS:
         return [
             Plan("prediction", Kind.CATEGORICAL, None, by_label=True, known=rows.classes, classes=rows.classes),
-            *(Plan(score_of(known), Kind.NUMERIC, Grid.unit(), by_label=True, positive=known) for known in rows.scored),
+            *(
+                Plan(name, Kind.NUMERIC, Grid.unit(), by_label=True, positive=known)
+                for known in rows.scored
+                for name in (score_of(known), f"{SAID}{known}")
+            ),
         ]
     wanted = (*ERRORS, "label")
     both = rows.table["label"].notnull() & rows.table["prediction"].notnull()
@@ -108,7 +112,7 @@ def plans(rows: Rows, before: Sequence[Plan] | None = None) -> list[Plan]:
         return [*before]
     if not there:
         raise DataError("no row has both a prediction and a label; check the join of predictions and outcomes")
-    probe = with_errors(sample(labelled, there), wanted)
+    probe = with_derived(sample(labelled, there), wanted)
     grids = fit_grids(probe, dict.fromkeys(wanted, ()), ordinary=wanted)
     return [Plan(name, Kind.NUMERIC, grids[name]) for name in wanted]
 
@@ -137,9 +141,7 @@ def _counted(split: Split, known: list[Plan], task: str) -> list[dict[str, dict[
     """The counts of each part, by column and label."""
     if task != MULTICLASS and len(split.parts) <= MOST_TALLIED:
         return _tallied(split, known, task)
-    table = split.table
-    if task not in (BINARY, MULTICLASS):
-        table = with_errors(table, ERRORS)
+    table = with_derived(split.table, {plan.name for plan in known})
     words = sources.read(table.get_backend(), sources.vocabularies(known), "vocabularies")
     names = [str(i) for i in range(len(split.parts))]
     found: list[dict[str, dict[str, Profile]]] = [{} for _ in names]
@@ -151,7 +153,7 @@ def _counted(split: Split, known: list[Plan], task: str) -> list[dict[str, dict[
 
 def _tallied(split: Split, known: list[Plan], task: str) -> list[dict[str, dict[str, Profile]]]:
     """The same of numbers alone: streamed through their grids, which takes a third of the time."""
-    table = split.table if task == BINARY else with_errors(split.table, ERRORS)
+    table = with_derived(split.table, {plan.name for plan in known})
     labels = ("0", "1", UNLABELLED) if task == BINARY else (ALL,)
     number = table[SEGMENT].cast("int64") if SEGMENT in table.columns else sources.text("0").cast("int64")
     label = table["label"].coalesce(labels.index(UNLABELLED)) if task == BINARY else 0

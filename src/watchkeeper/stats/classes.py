@@ -8,7 +8,7 @@ scikit-learn, and with the whole of [0, 1] in the interval. Intervals have error
 Shares of a known number of rows have their exact interval (Clopper and Pearson 1934). Means of them over classes
 recover their variances from these (MOVER; Zou and Donner 2008). The others have the delta method's interval for the
 multinomial cells, on the logit scale, see `_delta`. Where the joint counts of several scores or labels of one row are
-not known, parts are put together as if they moved as one: never too narrow, see `_together`.
+not known, parts are put together as if they moved as one: never too narrow, see `moving_as_one`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Matrix:
 
     @cached_property
     def n(self) -> int:
-        return int(self.counts.sum() + self.outside.sum())
+        """The whole number of rows that the counts, which may be expected ones, are nearest to."""
+        return round(float(self.counts.sum() + self.outside.sum()))
 
     @cached_property
     def right(self) -> Floats:
@@ -107,7 +108,8 @@ class Matrix:
         i = self.classes.index(name)
         hits, misses = self.right[i], self.support[i] - self.right[i]
         alarms = self.predicted[i] - hits
-        return Confusion(int(hits), int(alarms), int(misses), int(self.n - hits - misses - alarms))
+        rest = float(self.counts.sum() + self.outside.sum()) - hits - misses - alarms
+        return Confusion(float(hits), float(alarms), float(misses), max(float(rest), 0.0))
 
 
 def per_class(matrix: Matrix, measure: OfCounts, alpha: float) -> dict[str, Estimate]:
@@ -127,13 +129,13 @@ def share_of_class(counts: Confusion, alpha: float) -> Estimate:
 
 def accuracy(matrix: Matrix, alpha: float) -> Estimate:
     """Share of rows predicted right; the micro and the weighted mean of recall too."""
-    return proportion(int(matrix.right.sum()), matrix.n, alpha)
+    return proportion(float(matrix.right.sum()), matrix.n, alpha)
 
 
 def micro_precision(matrix: Matrix, alpha: float) -> Estimate:
     """Share of the predictions of known classes that are right: accuracy where nothing else is predicted."""
-    known = int(matrix.predicted.sum())
-    return proportion(int(matrix.right.sum()), known, alpha) if known else Estimate.absent(matrix.n)
+    known = float(matrix.predicted.sum())
+    return proportion(float(matrix.right.sum()), known, alpha) if known else Estimate.absent(matrix.n)
 
 
 def micro_f1(matrix: Matrix, alpha: float) -> Estimate:
@@ -142,8 +144,8 @@ def micro_f1(matrix: Matrix, alpha: float) -> Estimate:
     `2 a k / (1 + k)`, with `k` the share of predictions of known classes and `a` how many of these are right, whose
     estimates are independent: by recovering variances.
     """
-    known, right = int(matrix.predicted.sum()), int(matrix.right.sum())
-    if known == matrix.n or not known:
+    known, right = float(matrix.predicted.sum()), float(matrix.right.sum())
+    if not matrix.outside.any() or not known:
         return accuracy(matrix, alpha)
 
     def at(rights: float, share: float) -> float:
@@ -304,7 +306,7 @@ def _mean_auc(each: Mapping[str, Scores], weights: Floats, alpha: float, *, coun
     parts = [scores.auc(s, alpha) for s in each.values()]
     if not parts or any(part.value is None for part in parts):
         return Estimate.absent(n)
-    return _together(parts, weights, n, alpha if counted else None).about(
+    return moving_as_one(parts, weights, n, alpha if counted else None).about(
         **{"AUC by class": {k: p.value for k, p in zip(each, parts, strict=True)}}
     )
 
@@ -342,7 +344,7 @@ def brier(each: Mapping[str, Scores], alpha: float) -> Estimate:
     parts = [calibration.brier(s, alpha) for s in each.values()]
     if not n or any(part.value is None for part in parts):
         return Estimate.absent(n)
-    found = _together(parts, np.ones(len(parts)), n)
+    found = moving_as_one(parts, np.ones(len(parts)), n)
     value, low, high = (None if x is None else x * len(parts) for x in (found.value, found.low, found.high))
     return Estimate(value, low, high, n)
 
@@ -360,7 +362,7 @@ def classwise_calibration_error(each: Mapping[str, Scores], alpha: float) -> Est
         return Estimate.absent(n)
     debiased = float(np.mean([part.detail["debiased"] for part in parts.values()]))
     by_class = {name: part.value for name, part in parts.items()}
-    found = _together(list(parts.values()), np.ones(len(parts)), n)
+    found = moving_as_one(list(parts.values()), np.ones(len(parts)), n)
     return found.about(debiased=debiased, **{"error by class": by_class})
 
 
@@ -412,10 +414,10 @@ def _mean_of_labels(
     if not sum(weights[i] for i in some):
         return Estimate.absent(n)
     parts = [found[i] if found[i].value is not None else Estimate(0.0, 0.0, 1.0, 0) for i in some]
-    return _together(parts, np.array([weights[i] for i in some]), n, alpha if counted else None)
+    return moving_as_one(parts, np.array([weights[i] for i in some]), n, alpha if counted else None)
 
 
-def _together(parts: Sequence[Estimate], weights: Floats, n: int, alpha: float | None = None) -> Estimate:
+def moving_as_one(parts: Sequence[Estimate], weights: Floats, n: int, alpha: float | None = None) -> Estimate:
     """A weighted mean of estimates from the same rows, of which it is not known how they move together.
 
     The ends are the means of the ends, as if all parts moved as one: none spread further together. None where an end of

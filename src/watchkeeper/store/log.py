@@ -16,12 +16,12 @@ from watchkeeper.errors import DataError, StateError
 from watchkeeper.events import plain
 from watchkeeper.kpis import DELAY
 from watchkeeper.records import ALL
-from watchkeeper.schema import ERRORS, Feature, ModelConfig
+from watchkeeper.schema import Feature, ModelConfig
 from watchkeeper.segments import Segmentation
 from watchkeeper.store import kpis, questions, times
 from watchkeeper.store.backends import Backend, quoted
 from watchkeeper.store.fitting import fitted, possible
-from watchkeeper.store.labelled import with_errors
+from watchkeeper.store.labelled import made_of, with_derived
 from watchkeeper.store.layout import ASIDE, EVENT, KINDS, KPI, OUTCOME, SHAPES, TYPES, Appended, Batches, Deleted, News
 from watchkeeper.store.questions import Question
 from watchkeeper.store.sources import (
@@ -414,7 +414,7 @@ class Log:
         needed = {"version", "event_time", *(name for segments in segmentations for name in segments.columns)}
         watched = self._watched[model]
         needed |= {watched[plan.name].column if plan.name in watched else plan.name for plan in plans}
-        needed |= {"prediction"} if needed.intersection(ERRORS) else set()
+        needed |= made_of(needed)
         needed |= {"recorded_at"} if times.ARRIVAL_LAG in needed else set()
         needed |= {"score"} if times.LABEL_LAG in needed else set()
         needed |= {"entity_id"} if any(kpis.of_users(plan, self._kpis.get(model, ())) for plan in plans) else set()
@@ -448,7 +448,7 @@ class Log:
         if key not in self._compiled:
             shape = {**self._shape(model, columns), **({SEGMENT: "int64"} if source.startswith(_PARTED) else {})}
             features = {plan.name: f for plan in plans if (f := self._watched[model].get(plan.name))}
-            table = with_errors(typed(ibis.table(shape, name=source), features), {plan.name for plan in plans})
+            table = with_derived(typed(ibis.table(shape, name=source), features), {plan.name for plan in plans})
             known = ibis.table(ibis.Schema.from_pyarrow(vocabularies(plans).schema), name=_VOCABULARIES)
             self._compiled[key] = self._sql(summary(table, plans, known))
         return self._compiled[key]
