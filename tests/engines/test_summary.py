@@ -51,7 +51,7 @@ class InPostgres:
     def table(self, rows: pa.Table) -> ir.Table:
         name = ibis.util.gen_name("rows")
         with self.backend.known("incoming", rows):
-            self.backend.keep(name, "SELECT * FROM incoming")
+            self.backend.run(f"CREATE TEMP TABLE {name} AS SELECT * FROM incoming")
         return ibis.table(ibis.Schema.from_pyarrow(rows.schema), name=name)
 
     def fetch(self, expression: ir.Table) -> pa.Table:

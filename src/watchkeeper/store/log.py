@@ -18,7 +18,7 @@ from watchkeeper.kpis import DELAY
 from watchkeeper.records import ALL
 from watchkeeper.schema import Feature, ModelConfig
 from watchkeeper.segments import Segmentation
-from watchkeeper.store import kpis, questions, times
+from watchkeeper.store import few_rows, kpis, questions, times
 from watchkeeper.store.backends import Backend, quoted
 from watchkeeper.store.fitting import fitted, possible
 from watchkeeper.store.labelled import made_of, with_derived
@@ -68,7 +68,7 @@ class Log:
         self._fields: dict[str, dict[str, str]] = {}
         self._label: dict[str, str] = {}
         self._kpis: dict[str, tuple[str, ...]] = {}
-        self._compiled: dict[tuple[str, str, tuple[str, ...], tuple[Plan, ...]], str] = {}
+        self._compiled: dict[tuple[str, str, tuple[str, ...], tuple[Plan, ...], bool], str] = {}
 
     def close(self) -> None:
         self.backend.close()
@@ -316,8 +316,8 @@ class Log:
         until = of.until if of else None
         parts: list[Part] = []
         whole = any(kpis.of_users(plan, self._kpis.get(model, ())) for plan in plans)
-        for rows in self._portions(quoted(_predictions(model)), of, starts, grain, whole):
-            parts += self._profiles(model, tuple(plans), rows, grain, tuple(segmentations), until)
+        for rows, count in self._portions(quoted(_predictions(model)), of, starts, grain, whole):
+            parts += self._profiles(model, tuple(plans), rows, count, grain, tuple(segmentations), until)
         return added(parts)
 
     def relabelled(
@@ -341,17 +341,17 @@ class Log:
         olds = Batches(0, by.after)
         moved = f"SELECT {taken}, arrival FROM {quoted(_predictions(model))} WHERE {olds.sql} AND {same} IN ({told})"
         with self.backend.kept(_RELABELLED, moved):
-            for rows in self._portions(_RELABELLED, olds, starts, grain):
+            for rows, count in self._portions(_RELABELLED, olds, starts, grain):
                 for parts, until in ((before, by.after), (after, by.until)):
-                    parts += self._profiles(model, plans, rows, grain, segmentations, until)
+                    parts += self._profiles(model, plans, rows, count, grain, segmentations, until)
         return added(before), added(after)
 
     def _portions(
         self, source: str, of: Batches | None, starts: Iterable[datetime], grain: str, whole: bool = False
-    ) -> Iterator[str]:
-        """The rows of these grains, in SQL, in portions of about `PORTION`, so that what is in memory does not grow
-        with the log. A grain with more rows comes in several, by its batches, where those are told and it need not be
-        `whole`."""
+    ) -> Iterator[tuple[str, int]]:
+        """The rows of these grains, in SQL, and how many, in portions of about `PORTION`, so that what is in memory
+        does not grow with the log. A grain with more rows comes in several, by its batches, where those are told and it
+        need not be `whole`."""
         grains = [Window(start, start + GRAINS[grain]) for start in sorted(starts)]
         if not grains:
             return
@@ -364,22 +364,25 @@ class Log:
         }
         for portion in _filled((window, counts.get(window.start, 0)) for window in grains):
             spans = f"({' OR '.join(map(_within, together(portion)))})"
-            if whole or of is None or sum(counts.get(window.start, 0) for window in portion) < 2 * PORTION:
-                yield rows + spans
+            count = sum(counts.get(window.start, 0) for window in portion)
+            if whole or of is None or count < 2 * PORTION:
+                yield rows + spans, count
                 continue
             batches = self.backend.rows(f"SELECT arrival, count(*) {rows}{spans} GROUP BY arrival ORDER BY arrival")
             for some in _filled(batches):
-                yield f"{rows}{spans} AND arrival BETWEEN {some[0]} AND {some[-1]}"
+                yield f"{rows}{spans} AND arrival BETWEEN {some[0]} AND {some[-1]}", PORTION
 
     def _profiles(
         self,
         model: str,
         plans: tuple[Plan, ...],
         rows: str,
+        count: int,
         grain: str,
         segmentations: Sequence[Segmentation],
         until: int | None,
     ) -> list[Part]:
+        few = count <= few_rows.FEW and self.backend.dialect == "duckdb"  # of another engine rows would come from afar
         taken, columns, waits = self._needed(model, plans, segmentations)
         shown = ", ".join(
             [f"chosen.{quoted(name)}" for name in columns]
@@ -395,15 +398,18 @@ class Log:
             f" FROM chosen LEFT JOIN known USING ({self._match}){joined}"
         )
         columns = (*columns, *waits, *(name + end for name in reached for end in ("", DELAY)))
+        if few and not segmentations and not any(kpis.of_users(plan, self._kpis.get(model, ())) for plan in plans):
+            query = f"SELECT * FROM ({self._compile(model, _BATCH, columns, plans, few)}) AS shown"
+            return collect(few_rows.counts(self.backend.arrow(f"WITH {_BATCH} AS ({batch}) {query}"), plans), plans)
         with self.backend.kept(_BATCH, batch):
-            parts = self._counts(model, _BATCH, columns, plans)
+            parts = self._counts(model, _BATCH, columns, plans, few)
             plans = tuple(plan for plan in plans if plan.name not in times.COLUMNS)
             for segments in segmentations:
                 with (
                     self.backend.known(_KNOWN, numbered(segments)),
                     self.backend.kept(_PARTED, self._parted(model, columns, segments)),
                 ):
-                    parts += self._counts(model, _PARTED, columns, plans, segments.names)
+                    parts += self._counts(model, _PARTED, columns, plans, few, segments.names)
         return parts
 
     def _needed(
@@ -428,12 +434,17 @@ class Log:
         source: str,
         columns: tuple[str, ...],
         plans: tuple[Plan, ...],
+        few: bool,
         segments: Sequence[str] = (ALL,),
     ) -> list[Part]:
         declared = self._kpis.get(model, ())
         users = tuple(plan for plan in plans if kpis.of_users(plan, declared))
         parts: list[Part] = []
-        if rows := tuple(plan for plan in plans if plan not in users):
+        rows = tuple(plan for plan in plans if plan not in users)
+        if rows and few:
+            found = few_rows.counts(self.backend.arrow(self._compile(model, source, columns, rows, few)), rows)
+            parts += collect(found, rows, segments)
+        elif rows:
             with self.backend.known(_VOCABULARIES, vocabularies(rows)):
                 parts += collect(self.backend.arrow(self._compile(model, source, columns, rows)), rows, segments)
         if users:
@@ -443,14 +454,16 @@ class Log:
                 parts += collect(self.backend.arrow(query), users, segments)
         return parts
 
-    def _compile(self, model: str, source: str, columns: tuple[str, ...], plans: tuple[Plan, ...]) -> str:
-        key = model, source, columns, plans
+    def _compile(
+        self, model: str, source: str, columns: tuple[str, ...], plans: tuple[Plan, ...], few: bool = False
+    ) -> str:
+        key = model, source, columns, plans, few
         if key not in self._compiled:
             shape = {**self._shape(model, columns), **({SEGMENT: "int64"} if source.startswith(_PARTED) else {})}
             features = {plan.name: f for plan in plans if (f := self._watched[model].get(plan.name))}
             table = with_derived(typed(ibis.table(shape, name=source), features), {plan.name for plan in plans})
             known = ibis.table(ibis.Schema.from_pyarrow(vocabularies(plans).schema), name=_VOCABULARIES)
-            self._compiled[key] = self._sql(summary(table, plans, known))
+            self._compiled[key] = self._sql(few_rows.shown(table, plans) if few else summary(table, plans, known))
         return self._compiled[key]
 
     def _stored(self, model: str) -> dict[str, str]:

@@ -83,6 +83,10 @@ class Plan:
             return ibis.cases((label.isnull() | label.isin(self.classes), label), else_=OTHER_CLASSES)
         return label.cast("int64")
 
+    def value(self, column: ir.Column) -> ir.Column:
+        """What is counted of a column: doubles or words, null where there is none."""
+        return declared(_double(column) if self.kind is Kind.NUMERIC else category(column), self.missing)
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -550,16 +554,15 @@ def folded(counted: ir.Table, groups: Sequence[str], plans: Sequence[Plan], know
 
 
 def _counted(table: ir.Table, plan: Plan, keys: Mapping[str, ir.Column]) -> ir.Table:
-    column, keys = table[plan.name], dict(keys)
+    value, keys = plan.value(table[plan.name]), dict(keys)
     if plan.by_label and "label" in table.columns:
         keys["label"] = plan.label(table["label"])
     if plan.kind is Kind.NUMERIC:
         assert plan.grid is not None
-        number = declared(_double(column), plan.missing)
-        shown = table.select(**keys, bin=bin_number(number, plan.grid), number=number)
+        shown = table.select(**keys, bin=bin_number(value, plan.grid), number=value)
         counted = shown.group_by([*keys, "bin"]).agg(n=shown.count(), low=shown.number.min(), high=shown.number.max())
     else:
-        shown = table.select(**keys, value=declared(category(column), plan.missing))
+        shown = table.select(**keys, value=value)
         counted = shown.group_by([*keys, "value"]).agg(n=shown.count())
     constants = {
         "version": ibis.literal(ALL), "grain_start": ibis.null("timestamp"), "label": ibis.literal(UNLABELLED),
