@@ -130,6 +130,14 @@ def test_a_regressions_errors_are_estimated_by_features() -> None:
         assert blind[f"estimated_{name}"].value < 0.95 * real[name].value
     partly = wk.evaluate(regression(5000, 1, least=0.6, labelled=0.2), reference=before)
     assert not partly["mae_estimation_error"].detail["held"]
+    audited = partly["audited_mae"]
+    assert audited.n == partly.labelled
+    assert audited.low is not None
+    assert audited.high is not None
+    assert audited.low < real["mae"].value < audited.high
+    shown = StringIO()
+    terminal.show(partly, Console(file=shown))
+    assert "random sample of all, the mean absolute error of all is" in shown.getvalue()
 
 
 def several(n: int, seed: int, sure: tuple[float, ...] = (1, 1, 1)) -> pa.Table:

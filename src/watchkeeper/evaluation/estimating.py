@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from watchkeeper.errors import ConfigError
 from watchkeeper.evaluation.counting import NEVER, Place, Split
@@ -56,6 +57,9 @@ class Sample:
     said: Floats
     labels: Floats
     part: Floats
+
+    def where(self, chosen: NDArray[np.bool_]) -> Sample:
+        return Sample(*(each[chosen] for each in (self.features, self.said, self.labels, self.part)))
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,8 @@ def learn(rows: Rows, plans: Sequence[Plan], whole: Mapping[str, Subject]) -> Le
         if rows.featured:
             raise ConfigError(missing)
         return replace(plain, notes=(missing,))
-    said = rows.table[_said(rows)]
-    ready = rows.table.filter(rows.table["label"].notnull() & said.notnull() & ~said.isnan() & ~said.isinf())
+    ready = _ready(rows, rows.table)
+    ready = ready.filter(ready["label"].notnull())
     n = sources.scalars(ready, {"n": ready.count()})["n"]
     if n < LEAST:
         few = f"estimates from rows: the reference has {n:,} rows with a label, and {LEAST:,} are needed"
@@ -135,18 +139,22 @@ def by_rows(
     """What is estimated from rows, of all and of each part, of those metrics that are wanted of it."""
     if learnt.seen is None:
         return
+    known = learnt.words or {}
     whole = Split(rows.table.mutate(**{SEGMENT: sources.text("0")}), ((ALL, NEVER),))
     for split in (whole, *parted):
         named = [part for part in split.parts if part is not None and part in counted]
-        said = split.table[_said(rows)]
-        ready = split.table.filter(said.notnull() & ~said.isnan() & ~said.isinf())
-        most = min(MOST_OF_A_PART, MOST // max(len(named), 1))
-        table = sources.fetch(sample_of_parts(_chosen(rows, ready), most))
-        found = _in_memory(table, len(rows.featured), learnt.words or {})
+        ready = _ready(rows, split.table)
+        some = _sampled(rows, ready, min(MOST_OF_A_PART, MOST // max(len(named), 1)), known)
         for i, part in enumerate(split.parts):
-            own = found.part == i
-            if part is not None and part in counted and own.any():
-                yield part, _estimated(learnt, found, own, counted[part], wanted(part), alpha)
+            own = some.part == i
+            if part is None or part not in counted or not own.any():
+                continue
+            found = _estimated(learnt, some, own, counted[part], wanted(part), alpha)
+            if split is whole and rows.task == REGRESSION:
+                labelled = _sampled(rows, ready.filter(ready["label"].notnull()), MOST_OF_A_PART, known)
+                if len(labelled.said):
+                    found |= _against_labels(learnt, labelled, some.where(np.isnan(some.labels)), alpha)
+            yield part, found
 
 
 def _estimated(
@@ -155,7 +163,8 @@ def _estimated(
     features, said = some.features[own], some.said[own]
     told = {"features": len(learnt.rows.featured)}
     if learnt.rows.task == REGRESSION:
-        return _of_regression(learnt.errors, features, said, some.labels[own], alpha, told)
+        losses = zip(LOSSES, learnt.errors.estimate(np.column_stack([features, said]), alpha), strict=True)
+        return {f"estimated_{name}": one.about(**told) for name, one in losses}
     adaptation, reference, score = _adaptation(), learnt.reference, subjects["score"]
     ways = adaptation.ways(reference, learnt.feature_aware, features, said)
     known = {f"estimated_{compute.__name__}": (compute, within) for compute, within in ESTIMATED.items()}
@@ -168,19 +177,24 @@ def _estimated(
     }
 
 
-def _of_regression(
-    model: ErrorModel, features: Floats, said: Floats, labels: Floats, alpha: float, told: Mapping[str, int]
-) -> dict[str, Estimate]:
-    """How large errors are estimated to be, and how far that is off on the labelled rows."""
-    both, known = np.column_stack([features, said]), ~np.isnan(labels)
-    every = dict(zip(LOSSES, model.estimate(both, alpha), strict=True))
-    found = {f"estimated_{name}": one.about(**told) for name, one in every.items()}
-    if known.any():
-        off = np.abs(said - labels)[known]
-        real = {"mae": float(off.mean()), "rmse": float((off**2).mean()) ** 0.5}
-        seen = dict(zip(LOSSES, model.estimate(both[known], alpha / len(LOSSES)), strict=True))
-        found |= {f"{name}_estimation_error": held_against(seen[name], real[name]) for name in LOSSES}
-    return found
+def _against_labels(learnt: Learnt, labelled: Sample, others: Sample, alpha: float) -> dict[str, Estimate]:
+    """How far a regression's estimates are off on labelled rows; and the mean absolute error of all rows by these, if
+    they are a random sample, and by what is expected of others."""
+    inputs, off = _inputs(labelled), np.abs(labelled.said - labelled.labels)
+    real = {"mae": float(off.mean()), "rmse": float((off**2).mean()) ** 0.5}
+    seen = dict(zip(LOSSES, learnt.errors.estimate(inputs, alpha / len(LOSSES)), strict=True))
+    guessed, seen_so = (learnt.errors.expected(rows)[0] for rows in (_inputs(others), inputs))
+    audited = estimation.prediction_powered(guessed, seen_so, off, alpha)
+    low = None if audited.low is None else max(audited.low, 0.0)
+    return {
+        **{f"{name}_estimation_error": held_against(seen[name], real[name]) for name in LOSSES},
+        "audited_mae": replace(audited, low=low),
+    }
+
+
+def _inputs(some: Sample) -> Floats:
+    """What a regression's errors are expected by."""
+    return np.column_stack([some.features, some.said])
 
 
 def audited_accuracy(subject: Subject, alpha: float) -> Estimate:
@@ -215,6 +229,16 @@ def _adaptation() -> Any:
 
 def _said(rows: Rows) -> str:
     return "score" if rows.task == BINARY else "prediction"
+
+
+def _ready(rows: Rows, table: Any) -> Any:
+    """The rows that have a score or a prediction."""
+    said = table[_said(rows)]
+    return table.filter(said.notnull() & ~said.isnan() & ~said.isinf())
+
+
+def _sampled(rows: Rows, table: Any, most: int, words: Mapping[int, Sequence[str]]) -> Sample:
+    return _in_memory(sources.fetch(sample_of_parts(_chosen(rows, table), most)), len(rows.featured), words)
 
 
 def _chosen(rows: Rows, table: Any) -> Any:

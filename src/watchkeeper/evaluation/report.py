@@ -25,7 +25,7 @@ TOLD = 3
 """So many metrics are told of each segment, and drawn over time."""
 MOST_CURVES, MOST_CELLS = 6, 20
 LONG = 60
-ERROR, AUDITED = "_estimation_error", "audited_accuracy"
+ERROR, AUDITED = "_estimation_error", "audited_"
 FEW_OUTSIDE = 0.01
 
 TITLES = {
@@ -138,7 +138,7 @@ def _ordered(found: Findings) -> list[Point]:
 
 
 def _is_estimate(metric: str) -> bool:
-    return metric.startswith(ESTIMATED) or metric.endswith(ERROR) or metric == AUDITED
+    return metric.startswith((ESTIMATED, AUDITED)) or metric.endswith(ERROR)
 
 
 def _estimates(found: Findings) -> list[Point]:
@@ -192,13 +192,14 @@ def _said_of_estimates(found: Findings, off: list[str]) -> Iterator[str]:
             f"Do not trust them: of the labelled rows {', '.join(off)} came out beyond what was estimated, so such"
             " rows do not turn out as in the reference any more."
         )
-    audited = found.whole.get(AUDITED)
-    if audited is not None and audited.value is not None:
-        yield (
-            f"If the labelled rows are a random sample of all, the {AUDITED.removeprefix('audited_')} of all is"
-            f" {words.measured(audited.value, 'accuracy')}"
-            f" ({words.interval(audited.low, audited.high, 'accuracy')}), whatever has changed."
-        )
+    for name, audited in found.whole.items():
+        if name.startswith(AUDITED) and audited.value is not None:
+            of = name.removeprefix(AUDITED)
+            yield (
+                f"If the labelled rows are a random sample of all, the {title_of(found, of)} of all is"
+                f" {words.measured(audited.value, of)}"
+                f" ({words.interval(audited.low, audited.high, of)}), whatever has changed."
+            )
     outside = max(point.detail.get("outside", 0.0) for point in _estimates(found))
     if outside > FEW_OUTSIDE:
         yield f"{words.share(outside)} of the rows have scores beyond all of the reference's; the bands allow for that."

@@ -48,8 +48,8 @@ PERFORMANCE = {
         "estimated_accuracy",
         "auc_estimation_error",
     ),
-    Task.MULTICLASS: ("accuracy", "macro_f1", "log_loss", "macro_auc", "kappa"),
-    Task.REGRESSION: ("mae", "rmse", "bias", "r2", "mape"),
+    Task.MULTICLASS: ("accuracy", "macro_f1", "log_loss", "macro_auc", "kappa", "accuracy_estimation_error"),
+    Task.REGRESSION: ("mae", "rmse", "bias", "r2", "mape", "mae_estimation_error"),
 }
 """What a model's page shows of its performance, by task; the fleet shows the first of the first two that there is."""
 DRIFT = (
