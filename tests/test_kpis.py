@@ -159,6 +159,41 @@ def test_a_late_value_is_counted_in_its_prediction_s_grain_and_judged_again(open
     assert shop.points(0)["kpi_sum", "revenue"].value == pytest.approx(before + 500 - 10, rel=3e-3)
 
 
+def test_grains_are_counted_once_in_the_time_of_a_grain(open_shop: Any) -> None:
+    shop = open_shop()
+    for day in range(2):
+        shop.day(day)
+        shop.revenue(day)
+    shop.at(4)
+    before = shop.kept
+    shop.tell(0, "revenue", [(239, 500.0)], DAY)
+    shop.at(4.4)
+    shop.tell(1, "revenue", [(239, 500.0)], DAY)
+    shop.at(4.9)
+    assert shop.kept == before, "the day is not over"
+    shop.at(5)  # though nothing came
+    assert shop.kept == shop.counted_once
+    assert shop.points(0)["kpi_sum", "revenue"].value == pytest.approx(1700, rel=3e-3)
+    shop.at(6)
+    assert shop.kept == shop.counted_once
+
+
+def test_summaries_of_grains_whose_rows_are_gone_stay(open_shop: Any) -> None:
+    shop = open_shop(retention={"age": "3d"})
+    for day in range(4):
+        shop.day(day)
+        shop.revenue(day)
+        shop.at(day + 1)
+    kept = shop.kept
+    shop.tell(0, "revenue", [(239, 500.0)], DAY)  # its prediction is there no more
+    shop.tell(1, "revenue", [(239, 500.0)], DAY)  # counted in the last tick in which its prediction is
+    for day in (4.5, 5, 6):
+        shop.at(day)
+    changed = {key.start for key, profile in kept.items() if shop.kept.get(key) != profile}
+    assert changed == {START + DAY}
+    assert shop.points(1)["kpi_sum", "revenue"].value == pytest.approx(1700, rel=3e-3)
+
+
 def test_a_kpi_is_summarised_from_its_hundredth_value_on_and_then_all_of_it(open_shop: Any) -> None:
     shop = open_shop()
     shop.day(0)

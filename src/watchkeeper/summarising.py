@@ -28,9 +28,10 @@ from watchkeeper.windows import Window, floor, together
 
 FEW, MANY = 100, 10_000
 """Rows from which a model without reference data gets its grids: once its first grain is over, and before that."""
-ARRIVAL, PARTED, LATE, WAY = "arrival", "parted", "late", "counted"
+ARRIVAL, PARTED, LATE, WAY, KPIS = "arrival", "parted", "late", "counted", "kpis"
 """The cursors of a model: up to which batch its rows are counted; by which columns they are parted; the grains that are
-to be judged again; and how they are counted, see `Way`."""
+to be judged again; how they are counted, see `Way`; and in which grain KPIs were counted last, with the grains whose
+KPIs are to be counted in the next."""
 
 
 def summarise(tx: Transaction, own: Log, name: str, model: ModelConfig, now: datetime) -> int:
@@ -39,7 +40,10 @@ def summarise(tx: Transaction, own: Log, name: str, model: ModelConfig, now: dat
     done = tx.cursor(name, ARRIVAL)
     news = own.news(name, done, model.grain, now)
     fresh = {*model.segmentations} - {*map(tuple, json.loads(tx.cursor(name, PARTED) or "[]"))}
-    if not news.some or (news.cursor == done and not fresh and not keeping.is_behind(tx, name)):
+    counted, waiting = _waiting(tx, name)
+    over = counted != floor(now, model.grain_length).isoformat()
+    idle = news.cursor == done and not fresh and not (waiting and over)
+    if not news.some or (idle and not keeping.is_behind(tx, name)):
         return 0
     if not tx.grids(name) and not _enough_for_grids(own, name, model, now):
         return 0
@@ -54,13 +58,23 @@ def summarise(tx: Transaction, own: Log, name: str, model: ModelConfig, now: dat
     there = [at for at in there if at >= since]
     counting = _Counting(tx, own, name, model, news.came)
     counting.count(by_rows, by_labels, again, there if all_anew else [])
-    counting.count_kpis({*by_rows, *again, *by_kpis, *there})
-    new_ones = ([*by_rows, *again], [*by_labels, *by_kpis])
+    waiting |= {*by_rows, *by_kpis} if model.kpis else set()
+    due = {at for at in {*again, *there, *(waiting if over else ())} if at >= since}
+    counting.count_kpis(due)
+    kept = sorted(at.isoformat() for at in waiting - due) if not over else []
+    tx.set_cursor(name, KPIS, json.dumps([floor(now, model.grain_length).isoformat(), kept]))
+    new_ones = ([*by_rows, *again], [*by_labels, *(due if model.kpis else ())])
     added = [{*old, *new} for old, new in zip(late(tx, name), new_ones, strict=True)]
     tx.set_cursor(name, LATE, json.dumps([sorted(at.isoformat() for at in kind) for kind in added]))
     tx.set_cursor(name, ARRIVAL, news.cursor)
     tx.set_cursor(name, PARTED, json.dumps(model.segmentations))
     return counting.rows
+
+
+def _waiting(tx: Transaction, name: str) -> tuple[str, set[datetime]]:
+    """In which grain KPIs were counted last, and the grains that received rows or KPIs since."""
+    counted, waiting = json.loads(tx.cursor(name, KPIS) or '["", []]')
+    return counted, {datetime.fromisoformat(at) for at in waiting}
 
 
 def late(tx: Transaction, name: str) -> list[set[datetime]]:
@@ -160,8 +174,9 @@ class _Counting:
         self._count_whole(sorted(whole), self._plans)
 
     def count_kpis(self, grains: Iterable[datetime]) -> None:
-        """Count the columns of KPIs in grains whose rows or KPIs have changed. They are counted whole: what a user's
-        predictions come to does not add up."""
+        """Count the columns of KPIs in grains whose rows or KPIs have changed. They are counted whole, since what a
+        user's predictions come to does not add up; so each is counted once in the time of a grain, when one is over.
+        Looks are taken then, so they miss nothing."""
         if plans := traffic.kpi_plans(self._model, self._tx.grids(self._name)):
             self._count_whole(sorted(grains), plans)
 
