@@ -408,6 +408,7 @@ def test_predictions_can_be_asked_for_by_how_wrong_they_were(keep: Any, model: d
         ({**PRICES, "costs": {"false_positive": 1, "false_negative": 1}}, "costs are for classifiers"),
         ({**PRICES, "retrain": {"trainer": "a:b"}}, "retrain is for binary"),
         ({**PETS, "rollout": {"alpha": 0.1}}, "rollout is for binary"),
+        ({**PETS, "unlabelled": {"label": 0, "after": "24h"}}, "binary models, whose labels are 0 and 1; leave it out"),
         ({**PETS, "classes": ()}, "must name its classes"),
         ({**PETS, "classes": ("a", "a")}, "must name its classes"),
         ({**PETS, "classes": ("a", "")}, "a class cannot be called"),

@@ -9,14 +9,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from watchkeeper.costs import Costs
-from watchkeeper.late import LABELS, SCORE, Late
+from watchkeeper.late import ERROR, LABELS, SCORE, Late, correctable
 from watchkeeper.metrics import fits
 from watchkeeper.monitors import Watch
 from watchkeeper.profiles import Key, Profile, Subject, merge
 from watchkeeper.records import ALL
 from watchkeeper.schema import SEASONAL, WEEK, WEEKS, YEAR, Ago, Kind, MonitorConfig
 from watchkeeper.stats.grid import Grid
-from watchkeeper.stats.lags import Correction
+from watchkeeper.stats.lags import Correction, Weighed
 from watchkeeper.windows import Window
 
 RUN = 100
@@ -72,7 +72,7 @@ class History:
         for segment, column, label in (*self._grains, *(place for _, place in self._references)):
             self._labels[segment, column] |= {label} - {ALL}
         self._merged: dict[tuple[Place, Window, str], Merged] = {}
-        self._corrections: dict[tuple[str, Window, str], Correction | None] = {}
+        self._corrections: dict[tuple[str, Window, str], Correction | Weighed | None] = {}
 
     def versions(self, window: Window) -> list[str]:
         """The versions that answered in the window."""
@@ -111,7 +111,7 @@ class History:
         labels = sorted(self._labels[watch.segment, watch.column]) if by_label else ()
         now = {label: self._merge(_place(watch, label), window, version) for label in (ALL, *labels)}
         then, before = self._baseline(watch, window, version, (ALL, *labels))
-        waits = watch.metric.waits and watch.column == SCORE
+        waits = correctable(watch.metric, watch.column)
         late = self._late if waits and self._late and self._late.immature(window.end) else None
         subject = Subject(
             current=now[ALL][0],
@@ -133,11 +133,19 @@ class History:
         )
         return subject, tuple(one for _, ids in (*now.values(), *then.values()) for one in ids)
 
-    def _correction(self, late: Late, watch: Watch, window: Window, version: str) -> Correction | None:
+    def _correction(self, late: Late, watch: Watch, window: Window, version: str) -> Correction | Weighed | None:
         asked = watch.segment, window, version
         if asked not in self._corrections:
-            parts = {label: self._within(_place(watch, label), window, version) for label in (ALL, *LABELS)}
-            self._corrections[asked] = late.correction(self._grids[SCORE], parts[ALL], parts)
+            labels = self._labels[watch.segment, watch.column]
+            parts = {label: self._within(_place(watch, label), window, version) for label in (*LABELS, *labels)}
+            rows = self._within(_place(watch, ALL), window, version)
+            if watch.column == SCORE:
+                self._corrections[asked] = late.correction(self._grids[SCORE], rows, parts)
+            elif watch.column == ERROR:
+                grid = self._grids.get(ERROR)
+                self._corrections[asked] = late.of_errors(grid, rows) if grid else None
+            else:
+                self._corrections[asked] = late.of_classes(rows, {label: parts[label] for label in labels})
         return self._corrections[asked]
 
     def _baseline(

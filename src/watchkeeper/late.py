@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
 
-from watchkeeper.metrics import Compute
+from watchkeeper.metrics import Compute, Metric
 from watchkeeper.profiles import Key, Profile, Subject
 from watchkeeper.records import ALL
-from watchkeeper.schema import ModelConfig
+from watchkeeper.schema import ERRORS, ModelConfig
 from watchkeeper.settings import UnlabelledConfig
+from watchkeeper.stats.classes import Matrix
+from watchkeeper.stats.errors import Binned
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import Floats, Grid
-from watchkeeper.stats.lags import BANDS, GRID, LAGS, Correction, Known, Side, corrected, known_by, side
+from watchkeeper.stats.lags import (
+    BANDS,
+    FEW,
+    GRID,
+    LAGS,
+    Correction,
+    Known,
+    Side,
+    Weighed,
+    bands,
+    bands_of_errors,
+    corrected,
+    known_by,
+    side,
+    weighed,
+)
 from watchkeeper.stats.scores import Scores
 from watchkeeper.tasks import NEGATIVE, POSITIVE
 
 LABELS = (NEGATIVE, POSITIVE)
-SCORE = "score"
-"""The column whose counts by label are corrected."""
+SCORE, ANSWER, ERROR = "score", "prediction", ERRORS[0]
+"""The columns whose counts are corrected: scores by label, predicted classes by label, and errors."""
 GROWTH = 1.5
 """A window that is not mature is looked at again at ages that grow by this factor."""
 MATURITIES = 4
@@ -29,6 +47,13 @@ MATURITIES = 4
 
 Parts = Sequence[tuple[datetime, Key, Profile]]
 """The profiles of grains, each with its start."""
+
+
+def correctable(metric: Metric, column: str | None) -> bool:
+    """Whether a metric can be said before all labels are known. Those of a regression's or a multi-class model's other
+    columns (percentage errors, R squared, the probabilities of classes) cannot: what of their counts is still to come
+    is not known by label."""
+    return metric.waits and (column == SCORE or (column in (ANSWER, ERROR) and not metric.beside))
 
 
 def ages(model: ModelConfig) -> list[timedelta]:
@@ -88,11 +113,19 @@ class Late:
     def __init__(self, kept: Iterable[tuple[Key, Profile]], model: ModelConfig, now: datetime) -> None:
         self._now, self._grain, self._delay = now, model.grain_length, model.label_delay
         self._threshold, self._unlabelled = model.threshold, model.unlabelled
-        by_label: dict[str, dict[datetime, list[Profile]]] = {label: {} for label in LABELS}
+        self._kept: dict[str, dict[datetime, list[Profile]]] = defaultdict(dict)
         for key, profile in kept:
-            if key.label in by_label and key.start is not None and profile.grid == GRID.name:
-                by_label[key.label].setdefault(key.start, []).append(profile)
-        self._known = {label: self._learnt(grains) for label, grains in by_label.items()}
+            if key.start is not None and profile.grid == GRID.name:
+                self._kept[key.label].setdefault(key.start, []).append(profile)
+        self._known: dict[str, Known | None] = {}
+
+    def known(self, label: str, least: int = 1) -> Known | None:
+        """Which share of a label is known by each age; of a label with fewer than `least` that are mature, of all
+        labels together."""
+        if label not in self._known:
+            self._known[label] = self._learnt(self._kept.get(label, {}))
+        found = self._known[label]
+        return self.known(ALL) if label != ALL and least > 1 and (found is None or found.labels < least) else found
 
     def _learnt(self, grains: Mapping[datetime, Sequence[Profile]]) -> Known | None:
         lags = self._delay // self._grain + 1
@@ -146,14 +179,80 @@ class Late:
             if label == assumed:
                 sides[label] = None
                 continue
-            known = self._known[label]
+            known = self.known(label)
             if known is None:
                 return None
             ages = [self.age(start) for start in starts]
-            sides[label] = side(known, plain.middle, found[label], ages, whole)
+            sides[label] = side(known, bands(plain.middle), found[label], ages, whole)
             if sides[label] is None:
                 return None
         return Correction(plain, sides[NEGATIVE], sides[POSITIVE], whole.sum(axis=0), self._threshold)
+
+    def of_classes(self, rows: Parts, labelled: Mapping[str, Parts]) -> Weighed | None:
+        """How the counts of predicted classes by label are corrected; None where too little is known.
+
+        Args:
+            rows: the profiles of the predicted class, of all rows.
+            labelled: those by label.
+
+        The delay is that of the class and of whether it was predicted right; of a class of which fewer than `FEW` are
+        mature, that of all classes.
+        """
+        starts = sorted({start for start, *_ in rows})
+        words = {
+            word for *_, p in (*rows, *(part for parts in labelled.values() for part in parts)) for word in p.words
+        }
+        classes = sorted({*labelled, *(self._kept.keys() - {ALL}), *words})
+        at = {name: i for i, name in enumerate(classes)}
+
+        def counted(parts: Parts) -> Floats:
+            counts = np.zeros((len(starts), len(classes) + 1))
+            for start, _, profile in parts:
+                row = counts[starts.index(start)]
+                for said, times in profile.by_value.items():
+                    row[at.get(said, -1)] += times
+                row[-1] += profile.others
+            return counts
+
+        whole, ages, sides, cells = counted(rows), [self.age(start) for start in starts], [], []
+        if not whole.sum():
+            return None
+        for label in classes:
+            known, right = self.known(label, FEW), np.arange(len(classes) + 1) == at[label]
+            one = side(known, right.astype(np.int64), counted(labelled.get(label, ())), ages, whole) if known else None
+            if one is None:
+                return None
+            sides.append(one)
+            cells.append(right.astype(np.int64))
+
+        def of(counts: Sequence[Floats]) -> Matrix:
+            cells = np.stack(counts)
+            return Matrix(tuple(classes), cells[:, :-1], cells[:, -1])
+
+        return Weighed(tuple(sides), tuple(cells), of, float(whole.sum()))
+
+    def of_errors(self, grid: Grid, rows: Parts) -> Weighed | None:
+        """How the counts of a regression's errors are corrected; None where too little is known.
+
+        Args:
+            rows: the profiles of the error, of all rows; those without a label have none.
+        """
+        known, starts = self.known(ALL), sorted({start for start, *_ in rows})
+        bins = np.unique(np.concatenate([p.regular[0] for *_, p in rows] or [np.zeros(0, dtype=np.int64)]))
+        if known is None or not len(bins):
+            return None
+        found, whole = np.zeros((len(starts), len(bins))), np.zeros(len(starts))
+        for start, _, profile in rows:
+            own, tallies = profile.regular
+            found[starts.index(start), np.searchsorted(bins, own)] += tallies
+            whole[starts.index(start)] += profile.n
+        lower, upper = grid.edges(bins)
+        band = bands_of_errors((lower + upper) / 2, grid.scale)
+        spread = whole[:, None] * found.sum(axis=0) / found.sum()  # errors of rows without a label are as the others
+        one = side(known, band, found, [self.age(start) for start in starts], spread)
+        if one is None:
+            return None
+        return Weighed((one,), (band,), lambda counts: Binned(lower, upper, counts[0]), float(whole.sum()))
 
 
 def estimate(compute: Compute, subject: Subject, alpha: float) -> Estimate:
@@ -168,6 +267,11 @@ def estimate(compute: Compute, subject: Subject, alpha: float) -> Estimate:
     told = {"provisional": True, "plain": plain.value, "plain_low": plain.low, "plain_high": plain.high}
     if subject.correction is None:
         return Estimate.absent(plain.n).about(**told)
-    found = corrected(lambda counts: compute(replace(subject, expected=counts), alpha), subject.correction, alpha)
+
+    def of(counts: Scores | Matrix | Binned) -> Estimate:
+        return compute(replace(subject, expected=counts), alpha)
+
+    given = subject.correction
+    found = corrected(of, given, alpha) if isinstance(given, Correction) else weighed(of, given)
     told |= {"complete": subject.correction.complete, "coverage": subject.correction.coverage}
     return replace(found, n=plain.n).about(**told)

@@ -134,10 +134,9 @@ def _history(
     """All the profiles that the looks read, baselines included, and no others."""
     read = {part for watch, window in due for part in (seen(window), *_before(watch, window))}
     champions = tx.champions(name)
-    segment = None if any(watch.segment or watch.groups for watch, _ in due) else ALL
+    named = sorted({ALL, *(name for watch, _ in due for name in (watch.segment, *watch.groups))})
+    segment = None if columns is None and len(named) > 1 else named
     only: dict[str, object] = {} if columns is None else {"column": columns}
-    if columns is not None and segment is None:
-        only["segment"] = sorted({ALL, *(name for watch, _ in due for name in (watch.segment, *watch.groups))})
     grains = dict(kept for stretch in together(read) for kept in tx.profiles(name, stretch, segment, **only))
     running = [(watch, window) for watch, window in due if watch.metric.since_crowned]
     for column in {watch.column for watch, _ in running}:
@@ -174,7 +173,7 @@ def _provisional(watches: Iterable[Watch], model: ModelConfig, end: datetime) ->
 
 def _waits(watch: Watch) -> bool:
     """Whether a look can be taken before its labels are mature."""
-    return watch.metric.waits and watch.column == late.SCORE
+    return late.correctable(watch.metric, watch.column)
 
 
 def _before(watch: Watch, window: Window) -> tuple[Window, ...]:

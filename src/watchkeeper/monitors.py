@@ -181,9 +181,9 @@ def _twice(monitor: MonitorConfig, metric: Metric) -> list[MonitorConfig]:
     """A monitor, and what looks before it does if that is asked for."""
     if monitor.early is None:
         return [monitor]
-    if not metric.waits or metric.column != late.SCORE or monitor.groups:
+    if not late.correctable(metric, metric.column) or monitor.groups:
         raise ConfigError(
-            f"{metric.name} waits for no labels of a score, so it is not early; leave early out", ("early",)
+            f"{metric.name} waits for no labels, or cannot be corrected for those to come; leave early out", ("early",)
         )
     if metric.since_crowned:
         raise ConfigError(

@@ -17,10 +17,11 @@ import numpy as np
 from watchkeeper.costs import Costs
 from watchkeeper.records import row_id
 from watchkeeper.schema import ColumnConfig, Kind
+from watchkeeper.stats.classes import Matrix
 from watchkeeper.stats.distances import aligned
 from watchkeeper.stats.errors import Binned
 from watchkeeper.stats.grid import NAN, NULL, SENTINEL, Floats, Grid, Ints
-from watchkeeper.stats.lags import Correction
+from watchkeeper.stats.lags import Correction, Weighed
 from watchkeeper.stats.scores import Scores
 
 FORMAT = 3
@@ -422,11 +423,11 @@ class Subject:
     contract: ColumnConfig | None = None
     costs: Costs | None = None
     beside: Mapping[str, Subject] = field(default_factory=dict)
-    expected: Scores | None = None
+    expected: Scores | Matrix | Binned | None = None
     groups: Mapping[str, Subject] = field(default_factory=dict)
     labelled_parts: tuple[tuple[datetime, dict[str, Profile]], ...] = ()
     provisional: bool = False
-    correction: Correction | None = None
+    correction: Correction | Weighed | None = None
     grain_seconds: float = 0.0
     past: Mapping[int, Profile | None] = field(default_factory=dict)
 
@@ -445,7 +446,9 @@ class Subject:
 
     @cached_property
     def binned(self) -> Binned:
-        """The current values that lie on the grid, per bin; none without a grid."""
+        """The current values that lie on the grid, per bin, or the expected ones; none without a grid."""
+        if isinstance(self.expected, Binned):
+            return self.expected
         if self.current is None or self.grid is None:
             return Binned(*(np.zeros(0) for _ in range(3)))
         bins, counts = self.current.regular
@@ -491,7 +494,7 @@ class Subject:
     @cached_property
     def scores(self) -> Scores:
         """The score-by-label counts of the labelled rows, or the expected ones; none without a grid."""
-        return self.expected or self._scores(self.labelled)
+        return self.expected if isinstance(self.expected, Scores) else self._scores(self.labelled)
 
     @property
     def baseline_scores(self) -> Scores:

@@ -120,6 +120,7 @@ def _of_task(model: ModelConfig, grids: dict[str, Grid]) -> list[Plan]:
         classes = model.classes
         return [
             Plan("prediction", Kind.CATEGORICAL, None, by_label=True, known=classes, classes=classes),
+            Plan(LABEL_LAG, Kind.NUMERIC, lags.GRID, by_label=True, classes=classes),
             *(
                 Plan(name, Kind.NUMERIC, grids[name], by_label=True, positive=known)
                 for names in (score_columns(model), said_columns(model))
@@ -128,7 +129,8 @@ def _of_task(model: ModelConfig, grids: dict[str, Grid]) -> list[Plan]:
             ),
         ]
     wanted = ("prediction", *known_with_label(model))
-    return [Plan(name, Kind.NUMERIC, grids[name]) for name in wanted if name in grids]
+    own = [Plan(name, Kind.NUMERIC, grids[name]) for name in wanted if name in grids]
+    return [*own, *([Plan(LABEL_LAG, Kind.NUMERIC, lags.GRID)] if ERRORS[0] in grids else [])]
 
 
 def fixed_grids(model: ModelConfig) -> dict[str, Grid]:
@@ -139,7 +141,7 @@ def fixed_grids(model: ModelConfig) -> dict[str, Grid]:
 
 def moved_by_labels(plans: Iterable[Plan]) -> list[Plan]:
     """The columns whose summaries change when labels come."""
-    return [plan for plan in plans if plan.by_label or plan.name in (LABEL_DELAY, *ERRORS, "label")]
+    return [plan for plan in plans if plan.by_label or plan.name in (LABEL_DELAY, LABEL_LAG, *ERRORS, "label")]
 
 
 def grids_of_answers(name: str, model: ModelConfig, grids: dict[str, Grid], log: Log) -> dict[str, Grid]:

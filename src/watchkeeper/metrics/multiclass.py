@@ -20,6 +20,10 @@ ONLY = (Task.MULTICLASS,)
 SCORES = ("score:",)
 
 
+def _counts(subject: Subject) -> Matrix:
+    return subject.expected if isinstance(subject.expected, Matrix) else matrix(subject.labelled)
+
+
 def matrix(labelled: dict[str, Profile]) -> Matrix:
     """The predictions by label as a matrix. Its classes are the labels that occur, and the model's classes that were
     predicted; rows without a prediction are left out."""
@@ -46,7 +50,7 @@ def _each(found: Matrix, measure: classes.OfCounts, alpha: float) -> dict[str, f
 @metric("accuracy", cause="performance", kinds=CLASS, column="prediction", labels=True, unit="share", tasks=ONLY)
 def accuracy(subject: Subject, alpha: float) -> Estimate:
     """Share of labelled predictions that were right. It is the micro and the weighted mean of recall too."""
-    return classes.accuracy(matrix(subject.labelled), alpha)
+    return classes.accuracy(_counts(subject), alpha)
 
 
 @metric(
@@ -54,40 +58,40 @@ def accuracy(subject: Subject, alpha: float) -> Estimate:
 )
 def balanced_accuracy(subject: Subject, alpha: float) -> Estimate:
     """Plain mean of the recall of the classes that occur as a label."""
-    return classes.balanced_accuracy(matrix(subject.labelled), alpha)
+    return classes.balanced_accuracy(_counts(subject), alpha)
 
 
 @metric("macro precision", cause="performance", kinds=CLASS, column="prediction", labels=True, unit="share", tasks=ONLY)
 def macro_precision(subject: Subject, alpha: float) -> Estimate:
     """Plain mean of the classes' precision; its detail gives each class's."""
-    found = matrix(subject.labelled)
+    found = _counts(subject)
     return classes.macro_precision(found, alpha).about(classes=_each(found, confusion.precision, alpha))
 
 
 @metric("macro recall", cause="performance", kinds=CLASS, column="prediction", labels=True, unit="share", tasks=ONLY)
 def macro_recall(subject: Subject, alpha: float) -> Estimate:
     """Plain mean of the recall of the classes that occur as label or as prediction; its detail gives each class's."""
-    found = matrix(subject.labelled)
+    found = _counts(subject)
     return classes.macro_recall(found, alpha).about(classes=_each(found, confusion.recall, alpha))
 
 
 @metric("macro F1", cause="performance", kinds=CLASS, column="prediction", labels=True, tasks=ONLY)
 def macro_f1(subject: Subject, alpha: float) -> Estimate:
     """Plain mean of the classes' F1; its detail gives each class's."""
-    found = matrix(subject.labelled)
+    found = _counts(subject)
     return classes.macro_f1(found, alpha).about(classes=_each(found, confusion.f1, alpha))
 
 
 @metric("micro precision", cause="performance", kinds=CLASS, column="prediction", labels=True, unit="share", tasks=ONLY)
 def micro_precision(subject: Subject, alpha: float) -> Estimate:
     """Share of the predictions of known classes that were right: accuracy where nothing else is predicted."""
-    return classes.micro_precision(matrix(subject.labelled), alpha)
+    return classes.micro_precision(_counts(subject), alpha)
 
 
 @metric("micro F1", cause="performance", kinds=CLASS, column="prediction", labels=True, tasks=ONLY)
 def micro_f1(subject: Subject, alpha: float) -> Estimate:
     """Harmonic mean of accuracy and micro precision: accuracy where only known classes are predicted."""
-    return classes.micro_f1(matrix(subject.labelled), alpha)
+    return classes.micro_f1(_counts(subject), alpha)
 
 
 @metric(
@@ -95,27 +99,27 @@ def micro_f1(subject: Subject, alpha: float) -> Estimate:
 )
 def weighted_precision(subject: Subject, alpha: float) -> Estimate:
     """Mean of the classes' precision, each weighted by the share of its label."""
-    return classes.weighted_precision(matrix(subject.labelled), alpha)
+    return classes.weighted_precision(_counts(subject), alpha)
 
 
 @metric("weighted F1", cause="performance", kinds=CLASS, column="prediction", labels=True, tasks=ONLY)
 def weighted_f1(subject: Subject, alpha: float) -> Estimate:
     """Mean of the classes' F1, each weighted by the share of its label."""
-    return classes.weighted_f1(matrix(subject.labelled), alpha)
+    return classes.weighted_f1(_counts(subject), alpha)
 
 
 @metric("Cohen's kappa", cause="performance", kinds=CLASS, column="prediction", labels=True, tasks=ONLY)
 def kappa(subject: Subject, alpha: float) -> Estimate:
     """Agreement of label and prediction beyond chance (Cohen 1960): 1 at best, 0 for guessing. It has no value where
     all rows are of one class and predicted as it."""
-    return classes.kappa(matrix(subject.labelled), alpha)
+    return classes.kappa(_counts(subject), alpha)
 
 
 @metric("Matthews correlation", cause="performance", kinds=CLASS, column="prediction", labels=True, tasks=ONLY)
 def mcc(subject: Subject, alpha: float) -> Estimate:
     """Matthews' correlation of several classes (Gorodkin 2004), 1 at best, 0 for guessing. It has no value where all
     labels or all predictions are the same."""
-    return classes.mcc(matrix(subject.labelled), alpha)
+    return classes.mcc(_counts(subject), alpha)
 
 
 @metric("cost of decisions", cause="performance", kinds=CLASS, column="prediction", labels=True, costs=True, tasks=ONLY)
@@ -125,7 +129,7 @@ def decision_cost(subject: Subject, alpha: float) -> Estimate:
     do not count."""
     if not isinstance(subject.costs, dict):
         return Estimate.absent(0)
-    found = matrix(subject.labelled)
+    found = _counts(subject)
     return classes.decision_cost(found, np.array(by_cell(subject.costs, found.classes), dtype=float), alpha)
 
 

@@ -44,7 +44,7 @@ DIVISORS: dict[OfCounts, Callable[[Confusion], float]] = {
 
 @dataclass(frozen=True)
 class Matrix:
-    """How many rows of each class were predicted as which.
+    """How many rows of each class were predicted as which; expected numbers need not be whole.
 
     Attributes:
         classes: their names.
@@ -77,9 +77,13 @@ class Matrix:
         return cls(known, counts[:, :-1], counts[:, -1])
 
     @cached_property
+    def total(self) -> float:
+        return float(self.counts.sum() + self.outside.sum())
+
+    @property
     def n(self) -> int:
-        """The whole number of rows that the counts, which may be expected ones, are nearest to."""
-        return round(float(self.counts.sum() + self.outside.sum()))
+        """The whole number of rows that the total is nearest to."""
+        return round(self.total)
 
     @cached_property
     def right(self) -> Floats:
@@ -108,8 +112,8 @@ class Matrix:
         i = self.classes.index(name)
         hits, misses = self.right[i], self.support[i] - self.right[i]
         alarms = self.predicted[i] - hits
-        rest = float(self.counts.sum() + self.outside.sum()) - hits - misses - alarms
-        return Confusion(float(hits), float(alarms), float(misses), max(float(rest), 0.0))
+        rest = max(self.total - hits - misses - alarms, 0.0)
+        return Confusion(float(hits), float(alarms), float(misses), rest)
 
 
 def per_class(matrix: Matrix, measure: OfCounts, alpha: float) -> dict[str, Estimate]:
@@ -129,7 +133,7 @@ def share_of_class(counts: Confusion, alpha: float) -> Estimate:
 
 def accuracy(matrix: Matrix, alpha: float) -> Estimate:
     """Share of rows predicted right; the micro and the weighted mean of recall too."""
-    return proportion(float(matrix.right.sum()), matrix.n, alpha)
+    return proportion(float(matrix.right.sum()), matrix.total, alpha)
 
 
 def micro_precision(matrix: Matrix, alpha: float) -> Estimate:
@@ -151,8 +155,8 @@ def micro_f1(matrix: Matrix, alpha: float) -> Estimate:
     def at(rights: float, share: float) -> float:
         return 2 * rights * share / (1 + share)
 
-    a, k = right / known, known / matrix.n
-    (a_low, k_low), (a_high, k_high) = proportions(np.array([right, known * 1.0]), np.array([known, matrix.n]), alpha)
+    a, k = right / known, known / matrix.total
+    (a_low, k_low), (a_high, k_high) = proportions(np.array([right, known]), np.array([known, matrix.total]), alpha)
     value = at(a, k)
     low = value - np.hypot(value - at(a_low, k), value - at(a, k_low))
     high = value + np.hypot(at(a_high, k) - value, at(a, k_high) - value)
@@ -180,31 +184,31 @@ def macro_f1(matrix: Matrix, alpha: float) -> Estimate:
     Variances are recovered from the exact intervals of Jaccard's index of each class, with the correlations that the
     delta method gives: a row of one class predicted as another lowers the F1 of both.
     """
-    if not matrix.n:
+    if not matrix.total:
         return Estimate.absent(0)
     return _mean_of_f1(matrix, matrix.occurs.astype(float), alpha)
 
 
 def weighted_precision(matrix: Matrix, alpha: float) -> Estimate:
     """Mean of the classes' precision, each weighted by the share of its label."""
-    if not matrix.n:
+    if not matrix.total:
         return Estimate.absent(0)
     said = np.maximum(matrix.predicted, 1)
     each, weight = matrix.right / said, matrix.support / said
     moved = np.diag(weight) - (weight * each)[None, :] + each[:, None]
-    drawn = _delta(float(matrix.support @ each) / matrix.n, _with_outside(moved, each), matrix, alpha, 0.0)
+    drawn = _delta(float(matrix.support @ each) / matrix.total, _with_outside(moved, each), matrix, alpha, 0.0)
     return _wider(drawn, _mean_of_shares(matrix, matrix.predicted, matrix.support, alpha))
 
 
 def weighted_f1(matrix: Matrix, alpha: float) -> Estimate:
     """Mean of the classes' F1, each weighted by the share of its label."""
-    if not matrix.n:
+    if not matrix.total:
         return Estimate.absent(0)
     sums = np.maximum(matrix.support + matrix.predicted, 1)
     each, weight = 2 * matrix.right / sums, matrix.support / sums
     of_label = each - weight * each
     moved = np.diag(2 * weight) + of_label[:, None] - (weight * each)[None, :]
-    drawn = _delta(float(matrix.support @ each) / matrix.n, _with_outside(moved, of_label), matrix, alpha, 0.0)
+    drawn = _delta(float(matrix.support @ each) / matrix.total, _with_outside(moved, of_label), matrix, alpha, 0.0)
     return _wider(drawn, _mean_of_f1(matrix, matrix.support, alpha))
 
 
@@ -218,13 +222,13 @@ def kappa(matrix: Matrix, alpha: float) -> Estimate:
     >>> round(kappa(two, 0.025).value, 3)
     0.4
     """
-    n = matrix.n
+    n = matrix.total
     if not n:
         return Estimate.absent(0)
     label, said = matrix.support / n, matrix.predicted / n
     agreed, chance = float(matrix.right.sum()) / n, float(label @ said)
     if chance == 1:
-        return Estimate.absent(n)
+        return Estimate.absent(matrix.n)
     of_chance = (1 - agreed) / (1 - chance) ** 2
     moved = np.eye(len(label)) / (1 - chance) - of_chance * (said[:, None] + label[None, :])
     value = (agreed - chance) / (1 - chance)
@@ -236,14 +240,14 @@ def mcc(matrix: Matrix, alpha: float) -> Estimate:
 
     Predictions outside the known classes are one class more. Absent where all labels or all predictions are the same.
     """
-    n = matrix.n
+    n = matrix.total
     if not n:
         return Estimate.absent(0)
     label, said = matrix.support / n, matrix.predicted / n
     strange = float(matrix.outside.sum()) / n
     spread = 1 - float(label @ label), 1 - float(said @ said) - strange**2
     if min(spread) <= 1e-15:
-        return Estimate.absent(n)
+        return Estimate.absent(matrix.n)
     root = (spread[0] * spread[1]) ** 0.5
     value = (float(matrix.right.sum()) / n - float(label @ said)) / root
     of_label = label * value / spread[0] - said / root
@@ -516,8 +520,8 @@ def _beyond_chance(value: float, moved: Floats, matrix: Matrix, alpha: float) ->
     chance. Where few rows are wrong, the ends follow from the exact interval of that share and from those of the
     largest class's share of the labels and of the predictions, among which the error is divided.
     """
-    n = matrix.n
-    wrong = n - int(matrix.right.sum())
+    n = matrix.total
+    wrong = n - float(matrix.right.sum())
     if wrong >= FEW_WRONG:
         return _delta(value, moved, matrix, alpha, -1.0)
     rate = proportion(wrong, n, alpha / 2)
@@ -529,7 +533,7 @@ def _beyond_chance(value: float, moved: Floats, matrix: Matrix, alpha: float) ->
         seen, least = (float((2 * m * (1 - m)).min()) for m in (largest / n, ends))
         spreads.append((1 - float(share @ share)) * least / seen if seen else 0.0)
     low = 1 - (rate.high or 0.0) / max(min(spreads), 1e-12)
-    return Estimate(value, min(max(low, -1.0), value), max(1 - (rate.low or 0.0), value), n)
+    return Estimate(value, min(max(low, -1.0), value), max(1 - (rate.low or 0.0), value), matrix.n)
 
 
 def _with_outside(moved: Floats, outside: Floats) -> Floats:
@@ -543,7 +547,7 @@ def _delta(value: float, moved: Floats, matrix: Matrix, alpha: float, least: flo
         moved: by how much the function moves with the share of each cell, shape (classes, classes + 1), the last
             column that of the predictions outside.
     """
-    n = matrix.n
+    n = matrix.total
     share = np.concatenate([matrix.counts, matrix.outside[:, None]], axis=1) / n
     centre = float((share * moved).sum())
     variance = float((share * (moved - centre) ** 2).sum()) / max(n - 1, 1)
@@ -551,6 +555,6 @@ def _delta(value: float, moved: Floats, matrix: Matrix, alpha: float, least: flo
     apart = n - float(matrix.support.max())
     wrong = n - float(matrix.right.sum())
     if apart < FEW or min(wrong, n - wrong) < FEW_WRONG or not 0 < inside < 1:
-        return Estimate(value, None, None, n)
+        return Estimate(value, None, None, matrix.n)
     low, high = on_logit_scale(value, variance**0.5, n - 1, alpha, least)
-    return Estimate(value, min(low, value), max(high, value), n)
+    return Estimate(value, min(low, value), max(high, value), matrix.n)

@@ -11,8 +11,16 @@ labels count as mature is counted, so `F` is 1 there.
 
 A label that is known at age `a` then stands for `1 / F(a)` labels: inverse probability of censoring weighting (Robins
 and Rotnitzky 1992; of delayed clicks, Chapelle 2014 and Ktena et al. 2019). It is right where the chance to be known by
-an age depends on the label and on the score alone, and stays as it was. Scores are told apart in bands of log odds, of
-which neighbours are taken together until each part holds `FEW` labels.
+an age depends on the label and on the band alone, and stays as it was. The band tells apart
+
+- of a binary model scores, by their log odds (`bands`);
+- of one of several classes those that were predicted right and those that were not, of each class;
+- of a regression the errors, by their sign and size (`bands_of_errors`). `F(a)` is then the share of the errors of a
+  band that are known by the age `a`, so `n / F(a)` are all, whatever the delay depends on: the label, the prediction or
+  both, so long as those of a band are mixed as they were. Bands of the label, which would not need that, ask for counts
+  of the errors by label, which are not kept; those of the prediction ask for the same.
+
+Neighbouring bands are taken together until each part holds `FEW` labels.
 """
 
 from __future__ import annotations
@@ -20,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,9 +69,21 @@ def bands(scores: Floats) -> Ints:
     return found
 
 
+def bands_of_errors(errors: Floats, scale: float) -> Ints:
+    """The band of each error: its sign, and its size in factors of two of `scale`, from large negative ones on.
+
+    >>> bands_of_errors(np.array([-9.0, -1.0, -0.001, 0.0, 0.3, 1.0, 9.0]), 1.0).tolist()
+    [0, 1, 9, 10, 16, 18, 19]
+    """
+    size = np.log2(np.maximum(np.abs(errors) / scale, 2.0 ** (-MIDDLE)))
+    steps = np.clip(np.floor(size) + MIDDLE - 2, 0, MIDDLE - 1).astype(np.int64)
+    found: Ints = np.where(errors < 0, MIDDLE - 1 - steps, MIDDLE + steps)
+    return found
+
+
 @dataclass(frozen=True)
 class Known:
-    """Which share of one label is known by each age, in grains, by the part of the scores.
+    """Which share of one label is known by each age, in grains, by the part of the bands.
 
     Attributes:
         part: of each band, the part of the scores it belongs to, shape (BANDS,).
@@ -70,6 +91,7 @@ class Known:
         variance: of the logarithm of each factor `1 - q(u)`, shape (parts, lags).
         mass: the share of the labels that each part holds once all are known, shape (parts,).
         dispersion: how many times more the lags vary from grain to grain than chance has it; 1 at least.
+        labels: how many there are in the mature grains.
     """
 
     part: Ints
@@ -77,6 +99,7 @@ class Known:
     variance: Floats
     mass: Floats
     dispersion: float
+    labels: float
 
     def by(self, age: float) -> Floats:
         """The share known by an age, linear between whole ones, shape (parts,)."""
@@ -121,7 +144,8 @@ def known_by(counts: Floats, seen: Ints) -> Known | None:
     dispersion = _dispersion(together, running, hazard)
     weights = np.stack([share[:, min(int(age), lags - 1)] for age in seen])
     whole = np.divide(together.sum(axis=2), weights, out=np.zeros_like(weights), where=weights > LEAST).sum(axis=0)
-    return Known(part, share, odds * dispersion, whole / whole.sum(), dispersion)
+    mature = float(counts[seen >= lags - 1].sum())
+    return Known(part, share, odds * dispersion, whole / whole.sum(), dispersion, mature)
 
 
 def _parts(labels: Floats) -> Ints:
@@ -167,18 +191,18 @@ class Side:
     shared: Floats
 
 
-def side(known: Known, middle: Floats, found: Floats, ages: Sequence[float], whole: Floats) -> Side | None:
+def side(known: Known, band: Ints, found: Floats, ages: Sequence[float], whole: Floats) -> Side | None:
     """What the known labels of one kind say of all of that kind.
 
     Args:
-        middle: of the bins of scores, shape (bins,).
+        band: that each bin lies in, shape (bins,).
         found: labels that are known by grain and bin, shape (grains, bins).
         ages: of the grains, in grains.
         whole: all rows, labelled or not, shape (grains, bins).
 
     None where so little is known that nothing can be said.
     """
-    part = known.part[bands(middle)]
+    part = known.part[band]
     number = len(known.mass)
     shares = np.stack([known.by(age) for age in ages])  # (grains, parts)
     heavy = whole.sum(axis=1) / max(whole.sum(), 1)
@@ -321,20 +345,84 @@ def _reached(metric: Callable[[Scores], Estimate], correction: Correction, own: 
     return found
 
 
+@dataclass(frozen=True)
+class Weighed:
+    """Counts of a window some of whose labels are not known yet, each label's corrected for those.
+
+    Attributes:
+        sides: what is known of each label.
+        cells: of each label's bins, the cell over which a metric is linearised, each of shape (bins,).
+        of: what a metric is taken of, from the counts of each label.
+        whole: all rows.
+    """
+
+    sides: tuple[Side, ...]
+    cells: tuple[Ints, ...]
+    of: Callable[[Sequence[Floats]], Any]
+    whole: float
+
+    @property
+    def complete(self) -> float:
+        """The share of the labels that will be there that are known."""
+        return sum(float(s.known.sum()) for s in self.sides) / max(self._total, 1e-9)
+
+    @property
+    def coverage(self) -> float:
+        """The share of all rows that will have a label."""
+        return min(self._total / max(self.whole, 1e-9), 1.0)
+
+    @property
+    def _total(self) -> float:
+        return sum(float(s.counts.sum()) for s in self.sides)
+
+
+def weighed(metric: Callable[[Any], Estimate], given: Weighed) -> Estimate:
+    """A metric of weighed counts, with an interval that allows for what is not known yet; see `corrected`."""
+
+    def at(counts: Sequence[Floats]) -> Estimate:
+        return metric(given.of(counts))
+
+    counts, rows = [s.counts for s in given.sides], [s.rows for s in given.sides]
+    here, seen = at(counts), int(sum(float(s.known.sum()) for s in given.sides))
+    if here.value is None:
+        return Estimate.absent(seen)
+    plain = added = 0.0
+    for i, (one, cells) in enumerate(zip(given.sides, given.cells, strict=True)):
+
+        def value(moved: Floats, i: int = i) -> float | None:
+            return at([*rows[:i], moved, *rows[i + 1 :]]).value
+
+        slope = _slope(value, rows[i], cells)
+        plain += float(slope**2 @ one.rows)
+        added += float(slope**2 @ one.thinned) + float(((one.shared @ slope) ** 2).sum())
+    if plain <= 0 < added:
+        return Estimate(here.value, None, None, seen)
+    effect = 1 + added / plain if plain else 1.0
+    found = at([count / effect for count in counts])
+    return Estimate(here.value, found.low, found.high, seen, None, here.detail)
+
+
+def _slope(value: Callable[[Floats], float | None], rows: Floats, cells: Ints) -> Floats:
+    """How a function of counts changes with those of each bin: the same for all bins of a cell."""
+    slopes, here = np.zeros(len(rows)), value(rows)
+    step = float(rows.sum()) * STEP
+    for cell in np.unique(cells):
+        chosen = cells == cell
+        held = float(rows[chosen].sum())
+        if held > 0 and here is not None:
+            slopes[chosen] = ((value(rows + np.where(chosen, rows * step / held, 0.0)) or 0.0) - here) / step
+    return slopes
+
+
 def _slopes(metric: Callable[[Scores], Estimate], scores: Scores, above: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """How a metric changes with each bin's negatives and positives: the same for all bins of a cell."""
-    here = metric(scores).value
-    found: tuple[Floats, Floats] = np.zeros(len(above)), np.zeros(len(above))
-    for slopes, rows, of in zip(found, (scores.negatives, scores.positives), ("negatives", "positives"), strict=True):
-        cells = _cells(bands(scores.middle), above, rows)
-        step = float(rows.sum()) * STEP
-        for cell in np.unique(cells):
-            chosen = cells == cell
-            held = float(rows[chosen].sum())
-            if held > 0 and here is not None:
-                moved = replace(scores, **{of: rows + np.where(chosen, rows * step / held, 0.0)})
-                slopes[chosen] = ((metric(moved).value or 0.0) - here) / step
-    return found
+
+    def slope(of: str, rows: Floats) -> Floats:
+        return _slope(
+            lambda moved: metric(replace(scores, **{of: moved})).value, rows, _cells(bands(scores.middle), above, rows)
+        )
+
+    return slope("negatives", scores.negatives), slope("positives", scores.positives)
 
 
 def _cells(band: Ints, above: NDArray[np.bool_], rows: Floats) -> Ints:

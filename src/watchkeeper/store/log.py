@@ -384,9 +384,10 @@ class Log:
     ) -> list[Part]:
         few = count <= few_rows.FEW and self.backend.dialect == "duckdb"  # of another engine rows would come from afar
         taken, columns, waits = self._needed(model, plans, segmentations)
+        label = self._label.get(model, "INTEGER")
         shown = ", ".join(
             [f"chosen.{quoted(name)}" for name in columns]
-            + [f"{times.sql(name, GRAINS[grain])} AS {name}" for name in waits]
+            + [f"{times.sql(name, GRAINS[grain], label, times.scale(plans))} AS {name}" for name in waits]
         )
         chosen, joined = f"WITH chosen AS (SELECT {taken} {rows})", ""
         if reached := kpis.columns(plans, self._kpis.get(model, ())):
@@ -422,7 +423,7 @@ class Log:
         needed |= {watched[plan.name].column if plan.name in watched else plan.name for plan in plans}
         needed |= made_of(needed)
         needed |= {"recorded_at"} if times.ARRIVAL_LAG in needed else set()
-        needed |= {"score"} if times.LABEL_LAG in needed else set()
+        needed |= {times.ANSWER[self._label.get(model, "INTEGER")]} if times.LABEL_LAG in needed else set()
         needed |= {"entity_id"} if any(kpis.of_users(plan, self._kpis.get(model, ())) for plan in plans) else set()
         columns = tuple(name for name in self._stored(model) if name in needed)
         taken = ", ".join(map(quoted, dict.fromkeys([*self._carried, "event_time", *columns])))

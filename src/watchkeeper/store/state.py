@@ -328,12 +328,13 @@ class Transaction:
             self._replace(PROFILES, values)
 
     def profiles(
-        self, model: str, window: Window | None, segment: str | None = records.ALL, **equal: object
+        self, model: str, window: Window | None, segment: str | Sequence[str] | None = records.ALL, **equal: object
     ) -> list[tuple[Key, Profile]]:
         """The profiles of the grains in a window, or the reference ones for None.
 
         Args:
-            segment: those of all rows, unless another segment is named; None for every segment's and all rows'.
+            segment: those of all rows, unless another segment is named, or several; None for every segment's and all
+                rows'.
         """
         if segment is not None:
             equal["segment"] = segment
