@@ -123,7 +123,7 @@ def rolling(
 def _columns(model: ModelConfig, due: Due) -> list[str]:
     """The columns that the looks read, and the one that says which versions answered."""
     beside = {wanted for watch, _ in due for wanted in watch.metric.beside}
-    there = [name for name in model_columns(model) if any(fits(name, wanted) for wanted in beside)]
+    there = {name for name in (*model_columns(model), *beside) if any(fits(name, wanted) for wanted in beside)}
     return sorted({"status", *there, *(watch.column for watch, _ in due)})
 
 
