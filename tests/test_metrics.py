@@ -24,12 +24,13 @@ from watchkeeper.metrics import (
     find,
     load_plugins,
     metric,
+    multiclass,
     performance,
     quality,
     service,
 )
 from watchkeeper.profiles import Profile, Subject, categorical, hashed, numeric
-from watchkeeper.schema import ColumnConfig, Kind, Task
+from watchkeeper.schema import ColumnConfig, Kind
 from watchkeeper.stats.estimates import Estimate
 from watchkeeper.stats.grid import INVALID, NULL, Grid
 from watchkeeper.testing import check_metric, profile_of
@@ -299,7 +300,7 @@ def test_what_decisions_of_several_classes_cost_takes_the_models_table() -> None
         "(other)": categorical({"cat": 5}, known=("cat", "dog")),
     }
     s = subject(None, None, None, labelled)
-    cost = find("decision_cost", Task.MULTICLASS).compute
+    cost = multiclass.decision_cost
     assert cost(s, ALPHA) == Estimate.absent(0)
     known = cost(replace(s, costs={"cat": {"dog": 10.0}, "dog": {"cat": 4.0}}), ALPHA)
     assert (known.value, known.n) == (
