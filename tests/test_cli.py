@@ -323,6 +323,7 @@ def test_no_command_shows_the_help_and_an_unknown_one_is_wrong_use(run: Run) -> 
         "check",
         "log",
         "label",
+        "kpi",
         "tick",
         "status",
         "why",
@@ -396,6 +397,8 @@ def test_an_id_that_is_none_or_nobodys_is_told_of(run: Run, folder: Path) -> Non
         ("log", "request_id,event_time\n", "rows.csv has a header and no rows"),
         ("log", "request_id,amount\n1,2\n", 'rows.csv has no column "event_time"; found request_id, amount'),
         ("log", "request_id,event_time\n1,noon\n", 'rows.csv, row 1: event_time "noon" is no time'),
+        ("kpi", "request_id,name,known_at\n1,a,2024-01-01\n", 'rows.csv has no column "value"'),
+        ("kpi", "request_id,name,value,known_at\n1,a,much,2024-01-01\n", "row 1: value must be a finite number"),
         ("label", "request_id,known_at\n1,2024-01-01\n", 'rows.csv has no column "label"'),
         ("label", "request_id,label,known_at\n1,,2024-01-01\n", "rows.csv, row 1: label is missing"),
         ("label", "request_id,label,known_at,amount\n1,1,2024-01-01,3\n", 'row 1: a', ),
@@ -703,3 +706,12 @@ def test_a_log_is_written_anew_only_after_deletions(run: Run, folder: Path) -> N
     run("log", write(folder / "predictions.csv", predictions(0)), "--model", "loans")
     run("tick")
     assert run("compact").out == "nothing was deleted since the log was last written\n"
+
+
+def test_kpis_are_logged_from_files(run: Run, folder: Path) -> None:
+    (folder / "watchkeeper.yaml").write_text(YAML + "    kpis: {repaid: {unit: EUR}}\n")
+    run("log", write(folder / "predictions.csv", predictions(0)), "--model", "loans")
+    known = [{"request_id": f"0-{i}", "name": "repaid", "value": 10.5, "known_at": "2024-01-02"} for i in range(3)]
+    done = run("kpi", write(folder / "kpis.csv", known), "--model", "loans")
+    assert (done.code, done.out) == (0, "3 KPIs logged for loans; the next tick takes them in\n")
+    assert run("tick").out.startswith(f"{ROWS + 3} events taken in")

@@ -251,6 +251,19 @@ def label(
 
 
 @app.command()
+def kpi(
+    files: Annotated[list[Path], typer.Argument(help="CSV or Parquet files of KPIs.")],
+    model: Annotated[str, typer.Option(help="The model whose predictions they belong to.")],
+    store: Store = STORE,
+) -> None:
+    """Log business values that predictions have led to, from files: request_id, name (as in the model's kpis), value,
+    known_at (UTC)."""
+    rows = _rows(files, ("request_id", "name", "value", "known_at"))
+    total = _send(store, ((place, {**row, "kind": events.KPI, "model": model}) for place, row in rows))
+    out.print(f"{words.count(total, 'KPI')} logged for {model}; the next tick takes them in")
+
+
+@app.command()
 def tick(store: Store = STORE, config_file: ConfigFile = CONFIG) -> None:
     """Take in what waits, and go through all eight hops once."""
     engine = Engine(store, config.load(config_file))
