@@ -12,6 +12,7 @@ from watchkeeper.errors import ConfigError
 from watchkeeper.monitors import plan
 from watchkeeper.profiles import Key, numeric
 from watchkeeper.records import ALL, Point
+from watchkeeper.schema import ModelConfig
 from watchkeeper.settings import UnlabelledConfig
 from watchkeeper.stats.grid import Grid
 from watchkeeper.windows import DAY, HOUR, Window
@@ -117,3 +118,22 @@ def test_only_a_metric_of_labelled_scores_can_be_early() -> None:
     nulls = {"name": "nulls", "metric": "null_rate", "columns": "features", "above": 0.1, "early": "1d"}
     with pytest.raises(ConfigError, match="null_rate waits for no labels"):
         plan(config(label_delay="9d", monitors=[nulls]).models[NAME])
+
+
+@pytest.mark.parametrize(("metric", "early"), [("accuracy", True), ("kappa", True), ("macro_auc", False)])
+def test_of_several_classes_what_is_told_by_predictions_can_be_early(metric: str, early: bool) -> None:
+    look = {"name": "x", "metric": metric, "below": 0.2, "early": "4d"}
+    model = ModelConfig.model_validate(
+        {
+            "task": "multiclass",
+            "classes": ["a", "b"],
+            "columns": {"amount": {"kind": "numeric"}},
+            "label_delay": "9d",
+            "monitors": [look],
+        }
+    )
+    if early:
+        assert [watch.early for watch in plan(model)] == [None, 4 * DAY]
+    else:
+        with pytest.raises(ConfigError, match="cannot be corrected for those to come"):
+            plan(model)
