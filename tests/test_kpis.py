@@ -194,6 +194,18 @@ def test_summaries_of_grains_whose_rows_are_gone_stay(open_shop: Any) -> None:
     assert shop.points(1)["kpi_sum", "revenue"].value == pytest.approx(1700, rel=3e-3)
 
 
+def test_rows_are_thinned_once_their_kpis_are_known_and_the_sums_stay(open_shop: Any) -> None:
+    shop = open_shop(retention={"keep": 0.25})
+    for day in range(4):
+        shop.day(day)
+        shop.revenue(day)
+        shop.at(day + 1)
+        left = shop.engine.log.totals("shop")["predictions"]
+        assert (left == (day + 1) * ROWS) is (day < 2), "two days pass until revenue is known"
+    shop.at(6)
+    assert shop.points(0)["kpi_sum", "revenue"].value == 10 * USERS + 20 * USERS / 2
+
+
 def test_a_kpi_is_summarised_from_its_hundredth_value_on_and_then_all_of_it(open_shop: Any) -> None:
     shop = open_shop()
     shop.day(0)
