@@ -24,6 +24,7 @@ import seals
 from small_world import ROWS, moment, values
 from test_training import until
 from watchkeeper import cli
+from watchkeeper.commands import options
 from watchkeeper.engine import Engine
 
 YAML = """\
@@ -52,7 +53,8 @@ Run = Callable[..., Done]
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command line as a shell would: words in, exit code and two streams out."""
-    monkeypatch.setenv("COLUMNS", "200")
+    for console in (options.out, options.err):
+        monkeypatch.setattr(console, "width", 200)
 
     def run(*words: object) -> Done:
         capsys.readouterr()
