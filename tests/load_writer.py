@@ -1,4 +1,4 @@
-"""A program that logs predictions and labels until it is told to end, and notes what was acknowledged.
+"""A program that logs predictions, labels and KPIs until it is told to end, and notes what was acknowledged.
 
 It is run as a process of its own, so that it can be killed. What it was told is safe, by an HTTP answer or by `flush`,
 it writes into its journal, which is synced: lines such as `prediction w1 40 60`, the events w1-40 to w1-59.
@@ -29,6 +29,8 @@ GRAINS = 6
 """Hours that the events lie in: each batch brings late rows to grains that were summarised before."""
 LABELLED = 4
 """Every so many events one is labelled."""
+PAID = "paid"
+"""The KPI of events that have a label."""
 HALVES = "application/cloudevents-batch+json"
 PATIENCE = 60.0
 """Seconds that the writer goes on trying at its end."""
@@ -99,8 +101,12 @@ def outcome(writing: Writing, number: int) -> events.Event:
     return events.outcome(MODEL, f"{writing.name}-{number}", number % 2, known_at=known(writing, number))
 
 
+def paid(writing: Writing, number: int) -> events.Event:
+    return events.kpi(MODEL, f"{writing.name}-{number}", PAID, number % 7, known_at=known(writing, number))
+
+
 def labelled(first: int, end: int) -> range:
-    """The numbers of those events that have a label."""
+    """The numbers of those events that have a label, and a KPI."""
     return range(-(-first // LABELLED) * LABELLED, end, LABELLED)
 
 
@@ -146,6 +152,7 @@ def by_client(writing: Writing, journal: Journal) -> None:
                 client.log({name: row.pop(name) for name in values(number)}, **row)
         for number in labelled(first, end):
             client.label(f"{writing.name}-{number}", number % 2, known(writing, number))
+            client.kpi(f"{writing.name}-{number}", PAID, number % 7, known(writing, number))
         logged = end
         if chance.random() < 0.2:
             flushed(0.5)
@@ -161,6 +168,7 @@ def by_requests(writing: Writing, journal: Journal) -> None:
         rows = {
             events.PREDICTION: [prediction(writing, number) for number in range(first, end)],
             events.OUTCOME: [outcome(writing, number) for number in labelled(first, end)],
+            events.KPI: [paid(writing, number) for number in labelled(first, end)],
         }
         for kind, some in rows.items():
             if some and _insist(f"{writing.target}/v1/models/{MODEL}/{kind}s", some, writing):

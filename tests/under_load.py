@@ -51,6 +51,7 @@ SETTINGS: dict[str, Any] = {
             "grain": "1h",
             "reference": "reference.parquet",
             "champion": "base",
+            "kpis": {load_writer.PAID: {}},
             "monitors": [{"name": "errors", "metric": "error_rate", "above": 0.5, "severity": "P2"}],
         }
     }
@@ -59,7 +60,7 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass
 class Counts:
-    """What a story came to: events (predictions and outcomes) that were acknowledged, that are not in the log,
+    """What a story came to: events (predictions, outcomes and KPIs) that were acknowledged, that are not in the log,
     that are there more than once, and by how much the profiles are off."""
 
     kills: int = 0
