@@ -35,7 +35,7 @@ import load_writer
 from load_writer import MODEL, Writing, labelled
 from own_postgres import OwnPostgres
 from small_world import reference
-from watchkeeper import cli, config, events
+from watchkeeper import Client, cli, config, events
 from watchkeeper.engine import Engine
 from watchkeeper.store.inbox import FORMS
 from watchkeeper.windows import Window
@@ -222,6 +222,14 @@ class Writers:
     def said(self, key: str) -> str:
         return (self.folder / f"writer-{key}.txt").read_text()[-4000:]
 
+    def empty_spools(self, url: str) -> None:
+        """What a client left on the disk when it ended, the next one sends."""
+        for spool in self.spools:
+            with Client(url, model=MODEL, version="base", spool=spool):
+                until = monotonic() + PATIENCE
+                while any(spool.rglob("*.ndjson")) and monotonic() < until:
+                    sleep(0.1)
+
     def acknowledged(self) -> dict[str, set[str]]:
         """The request ids of each kind of event that was acknowledged."""
         found: dict[str, set[str]] = {kind: set() for kind in events.FIELDS}
@@ -256,6 +264,7 @@ def count(server: Server, writers: Writers) -> Counts:
     """End the writers in order and the server not, take in what waits, and compare the log and the profiles with what
     was acknowledged."""
     writers.end()
+    writers.empty_spools(server.url)
     server.kill()
     acked = writers.acknowledged()
     engine = Engine(server.store, config.load(server.config))
