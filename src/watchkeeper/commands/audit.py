@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from watchkeeper import audit, config, words
-from watchkeeper.commands.options import CONFIG, STORE, ConfigFile, Store, err, escaped, opened, out
+from watchkeeper import audit, words
+from watchkeeper.commands.options import CONFIG, STORE, ConfigFile, Store, configured, err, escaped, opened, out
 from watchkeeper.records import AuditEntry
 from watchkeeper.settings import AuditConfig
 
@@ -31,7 +31,8 @@ def verify(
 
     Checkpoints show in addition that the end was not cut off, and that the record was not written anew as a whole.
     """
-    settings = config.load(config_file).audit if config_file.exists() or config_file != CONFIG else AuditConfig()
+    configuration = configured(config_file)
+    settings = configuration.audit if configuration else AuditConfig()
     entries = audit.read_entries(record) if record else _entries(store, config_file)
     private = None if public_key else audit.signing_key(settings, store)
     own = private.public_key() if private else None

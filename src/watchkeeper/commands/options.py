@@ -12,6 +12,7 @@ from rich.console import Console
 
 from watchkeeper import config
 from watchkeeper.errors import StateError
+from watchkeeper.schema import Config
 from watchkeeper.settings import StoreConfig
 from watchkeeper.store.places import STATE, open_state
 from watchkeeper.store.state import State
@@ -46,9 +47,15 @@ def tell(found: Told, html: Path | None, json_file: Path | None, show: Callable[
     show(out)
 
 
+def configured(config_file: Path) -> Config | None:
+    """The configuration; None where none was named and none is at its usual place."""
+    return config.load(config_file) if config_file.exists() or config_file != CONFIG else None
+
+
 def settings(config_file: Path) -> StoreConfig:
     """Where the configuration, if there is one, says that things are kept."""
-    return config.load(config_file).store if config_file.exists() or config_file != CONFIG else StoreConfig()
+    found = configured(config_file)
+    return found.store if found else StoreConfig()
 
 
 def opened(store: Path, config_file: Path) -> State:
