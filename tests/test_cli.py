@@ -204,6 +204,8 @@ def test_a_record_is_sealed_exported_and_examined_elsewhere(
     there = run(*away, "--public-key", str(public))
     assert (there.code, there.err, there.out) == (0, "", done.out)
     assert run(*away).err == "their signatures were not checked; give --public-key\n"
+    nowhere = run(*away[:-1], "nowhere", "--public-key", str(public))
+    refused(nowhere, "there are no checkpoints in nowhere; name their file")
     lines = record.read_text().splitlines(keepends=True)
     record.write_text("".join(lines[:-1]))
     cut = run(*away, "--public-key", str(public))

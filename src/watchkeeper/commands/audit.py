@@ -11,6 +11,7 @@ import typer
 
 from watchkeeper import audit, words
 from watchkeeper.commands.options import CONFIG, STORE, ConfigFile, Store, configured, err, escaped, opened, out
+from watchkeeper.errors import DataError
 from watchkeeper.records import AuditEntry
 from watchkeeper.settings import AuditConfig
 
@@ -37,7 +38,10 @@ def verify(
     private = None if public_key else audit.signing_key(settings, store)
     own = private.public_key() if private else None
     key = audit.public_key(public_key) if public_key else own
-    found = audit.examine(entries, audit.read(checkpoints or audit.path(settings, store)), key)
+    made = checkpoints or audit.path(settings, store)
+    if (checkpoints or key) and not made.exists():
+        raise DataError(f"there are no checkpoints in {made}; name their file, or wait until the first is made")
+    found = audit.examine(entries, audit.read(made), key)
     for problem in found.problems:
         err.print(f"[bold red]broken:[/] {escaped(problem)}", soft_wrap=True)
     if not found.problems:
